@@ -1,0 +1,24 @@
+# Everything that comes from the system (docs/dependencies.md names licences). OpenCV, libarchive and xxhash get targets of
+# our own, so that rooms link one name.
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(cxxopts REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(OpenCV REQUIRED COMPONENTS core imgproc imgcodecs)
+find_package(LibArchive REQUIRED)
+
+add_library(nextscale_opencv INTERFACE)
+add_library(nextscale::opencv ALIAS nextscale_opencv)
+target_include_directories(nextscale_opencv SYSTEM INTERFACE ${OpenCV_INCLUDE_DIRS})
+target_link_libraries(nextscale_opencv INTERFACE opencv_core opencv_imgproc opencv_imgcodecs)
+
+add_library(nextscale_archive INTERFACE)
+add_library(nextscale::archive ALIAS nextscale_archive)
+target_link_libraries(nextscale_archive INTERFACE LibArchive::LibArchive)
+
+find_path(NEXTSCALE_XXHASH_INCLUDE xxhash.h REQUIRED)
+add_library(nextscale_xxhash INTERFACE)
+add_library(nextscale::xxhash ALIAS nextscale_xxhash)
+target_include_directories(nextscale_xxhash SYSTEM INTERFACE ${NEXTSCALE_XXHASH_INCLUDE})
+target_compile_definitions(nextscale_xxhash INTERFACE XXH_INLINE_ALL)

@@ -1,0 +1,56 @@
+# nextscale::torch from any LibTorch: -DLIBTORCH_ROOT=…, the project's own .venv, or the active Python's torch.
+# Own imported targets: the package file of the CUDA wheel wants a whole toolkit, and links libraries we do not use.
+set(LIBTORCH_ROOT "" CACHE PATH "LibTorch folder (has lib/libtorch_cpu.so and include/)")
+
+function(nextscale_find_libtorch out)
+  set(candidates ${LIBTORCH_ROOT} $ENV{LIBTORCH_ROOT})
+  if(NOT candidates)
+    file(GLOB candidates ${CMAKE_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+    find_program(NEXTSCALE_PYTHON python3)
+    if(NOT candidates AND NEXTSCALE_PYTHON)
+      execute_process(COMMAND ${NEXTSCALE_PYTHON} -c "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
+                      OUTPUT_VARIABLE candidates OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+    endif()
+  endif()
+  foreach(candidate ${candidates})
+    if(EXISTS ${candidate}/lib/libtorch_cpu.so AND EXISTS ${candidate}/include/torch/csrc/api/include/torch/torch.h)
+      set(${out} ${candidate} PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+  message(FATAL_ERROR "LibTorch was not found. Run scripts/setup.sh, or give -DLIBTORCH_ROOT=/path/to/libtorch "
+                      "(a folder with lib/libtorch_cpu.so and include/).")
+endfunction()
+
+nextscale_find_libtorch(NEXTSCALE_TORCH_ROOT)
+message(STATUS "LibTorch: ${NEXTSCALE_TORCH_ROOT}")
+
+add_library(nextscale_torch INTERFACE)
+add_library(nextscale::torch ALIAS nextscale_torch)
+# LibTorch's include folder holds fmt 12, which would shadow the system's: a folder with one link is searched first.
+# Both link folders lie in the source tree, so that the compiler's command lines (and ccache) are equal in every build folder.
+find_path(NEXTSCALE_FMT_INCLUDE fmt/format.h REQUIRED)
+set(links ${CMAKE_SOURCE_DIR}/.cache/include)
+file(MAKE_DIRECTORY ${links}/ours ${links}/system)
+file(CREATE_LINK ${CMAKE_SOURCE_DIR} ${links}/ours/nextscale SYMBOLIC)
+file(CREATE_LINK ${NEXTSCALE_FMT_INCLUDE}/fmt ${links}/system/fmt SYMBOLIC)
+target_include_directories(nextscale_torch INTERFACE ${links}/ours)
+target_include_directories(nextscale_torch SYSTEM BEFORE INTERFACE ${links}/system)
+target_include_directories(nextscale_torch SYSTEM INTERFACE ${NEXTSCALE_TORCH_ROOT}/include
+                           ${NEXTSCALE_TORCH_ROOT}/include/torch/csrc/api/include)
+
+set(libraries)
+foreach(name c10 torch_cpu torch c10_cuda torch_cuda)
+  if(EXISTS ${NEXTSCALE_TORCH_ROOT}/lib/lib${name}.so)
+    add_library(nextscale_libtorch_${name} SHARED IMPORTED)
+    set_target_properties(nextscale_libtorch_${name} PROPERTIES IMPORTED_LOCATION ${NEXTSCALE_TORCH_ROOT}/lib/lib${name}.so)
+    list(APPEND libraries nextscale_libtorch_${name})
+  endif()
+endforeach()
+# CUDA libraries register themselves when loaded, so they must be linked although nothing names them; what they need in
+# turn lies beside them and is found by their own RPATH at run time.
+target_link_libraries(nextscale_torch INTERFACE -Wl,--allow-shlib-undefined -Wl,--no-as-needed ${libraries} -Wl,--as-needed)
+target_compile_definitions(nextscale_torch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO)
+if(EXISTS ${NEXTSCALE_TORCH_ROOT}/lib/libtorch_cuda.so)
+  target_compile_definitions(nextscale_torch INTERFACE NEXTSCALE_WITH_CUDA)
+endif()

@@ -1,0 +1,13 @@
+# nextscale_room(NAME LINK target…): the library nextscale_NAME (nextscale::NAME) of all sources in folder NAME.
+function(nextscale_room name)
+  cmake_parse_arguments(room "" "" "LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${name}/*.cpp)
+  if(sources)
+    add_library(nextscale_${name} STATIC ${sources})
+    target_link_libraries(nextscale_${name} PUBLIC ${room_LINK} PRIVATE nextscale::warnings)
+  else()
+    add_library(nextscale_${name} INTERFACE)
+    target_link_libraries(nextscale_${name} INTERFACE ${room_LINK})
+  endif()
+  add_library(nextscale::${name} ALIAS nextscale_${name})
+endfunction()

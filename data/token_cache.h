@@ -1,0 +1,36 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "nextscale/base/state_dict.h"
+
+namespace nextscale {
+
+/// Token maps of a data set, with what a transformer needs to be trained from them: codebook and phi of the tokenizer
+/// that made them, so that no tokenizer file is needed and no other tokenizer can be mixed in.
+/// On disk one safetensors file: train.tokens (N, L), train.labels (N), val.tokens, val.labels, quantize.*; docs/formats.md.
+struct TokenCache {
+  at::Tensor train_tokens, val_tokens;  ///< (views * N, L) int16 or int32; train: view v of picture i at v * N + i
+  at::Tensor train_labels, val_labels;  ///< (N) int64
+  int64_t views = 1;                    ///< crops times mirrorings of each training picture
+  NamedTensors quantizer;               ///< state dict of vqvae/residual_quantizer
+  std::string quantizer_config;         ///< JSON of QuantizerOptions
+  std::string tokenizer_hash;           ///< of all weights of the tokenizer (weights_hash)
+  std::string tokenizer_config;         ///< JSON of TokenizerOptions
+  std::vector<std::string> class_names;
+  std::string data_fingerprint;
+};
+
+/// @throws Error failure, file complete or not there
+void write_token_cache(const std::filesystem::path& path, const TokenCache& cache);
+/// @throws Error failure naming file and entry: a damaged file, tokens outside the codebook, labels outside the classes
+TokenCache read_token_cache(const std::filesystem::path& path);
+/// XXH3-128 of names, shapes and values, hexadecimal.
+std::string weights_hash(const NamedTensors& tensors);
+
+}  // namespace nextscale
