@@ -1,12 +1,12 @@
 #include "nextscale/base/options.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <optional>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "nextscale/base/error.h"
 
@@ -59,8 +59,9 @@ std::optional<std::vector<Number>> parse_list(const std::string& typed) {
 }
 
 const char* type_words(const OptionValue& value) {
-  static constexpr const char* kWords[] = {"true or false", "a whole number", "a number", "text", "whole numbers with commas",
-                                           "numbers with commas", "words with commas"};
+  static constexpr const char* kWords[] = {
+      "true or false",       "a whole number",   "a number", "text", "whole numbers with commas",
+      "numbers with commas", "words with commas"};
   return kWords[value.index()];
 }
 
@@ -91,8 +92,8 @@ bool json_fits(const nlohmann::json& json, double*) { return json.is_number(); }
 bool json_fits(const nlohmann::json& json, std::string*) { return json.is_string(); }
 template <class T>
 bool json_fits(const nlohmann::json& json, std::vector<T>*) {
-  return json.is_array() &&
-         std::all_of(json.begin(), json.end(), [](const auto& item) { return json_fits(item, static_cast<T*>(nullptr)); });
+  return json.is_array() && std::all_of(json.begin(), json.end(),
+                                        [](const auto& item) { return json_fits(item, static_cast<T*>(nullptr)); });
 }
 
 std::string rule_or_type(const BoundOption& option) {
@@ -158,7 +159,8 @@ nlohmann::json to_json(const std::vector<BoundOption>& options) {
 void read_json(const std::vector<BoundOption>& options, const nlohmann::json& json, const std::string& where) {
   if (!json.is_object()) throw failure({where, "not a configuration", "a JSON object", json.type_name()});
   for (const auto& [key, item] : json.items()) {
-    const auto found = std::find_if(options.begin(), options.end(), [&key = key](const auto& o) { return o.name == key; });
+    const auto found =
+        std::find_if(options.begin(), options.end(), [&key = key](const auto& o) { return o.name == key; });
     if (found == options.end()) throw failure({where, "unknown key '" + key + "'", {}, {}});
     std::visit(
         [&, &item = item](auto* v) {
@@ -173,7 +175,8 @@ void read_json(const std::vector<BoundOption>& options, const nlohmann::json& js
           }
         },
         found->value);
-    if (!found->fits()) throw failure({where + ": " + found->name, "out of range", rule_or_type(*found), found->text()});
+    if (!found->fits())
+      throw failure({where + ": " + found->name, "out of range", rule_or_type(*found), found->text()});
   }
 }
 

@@ -3,12 +3,13 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <tuple>
 #include <variant>
 #include <vector>
+
+#include <nlohmann/json_fwd.hpp>
 
 namespace nextscale {
 
@@ -67,12 +68,12 @@ OneOf one_of(Words... words) {
 template <class Struct, class Value, class Check>
 struct Option {
   std::string_view name;
-  Value Struct::* member;
+  Value Struct::*member;
   std::string_view help;
   Check check;
 };
 template <class Struct, class Value, class Check = AnyValue>
-constexpr auto option(std::string_view name, Value Struct::* member, std::string_view help, Check check = {}) {
+constexpr auto option(std::string_view name, Value Struct::*member, std::string_view help, Check check = {}) {
   return Option<Struct, Value, Check>{name, member, help, std::move(check)};
 }
 
@@ -114,7 +115,7 @@ void validate_options(const Struct& s) {
   validate(bind_options(const_cast<Struct&>(s)));  // bind only reads here
 }
 template <class Struct>
-nlohmann::json options_to_json(const Struct& s) {
+auto options_to_json(const Struct& s) {
   return to_json(bind_options(const_cast<Struct&>(s)));
 }
 template <class Struct>

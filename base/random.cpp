@@ -16,8 +16,9 @@ uint64_t derived_seed(uint64_t seed, uint64_t index) {
 }
 
 at::Tensor generator_state(const at::Generator& generator) {
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  return generator.get_state();
+  at::Generator shared = generator;  // a handle; the lock is not const
+  const std::lock_guard<std::mutex> lock(shared.mutex());
+  return shared.get_state();
 }
 
 void set_generator_state(at::Generator& generator, const at::Tensor& state) {

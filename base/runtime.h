@@ -1,10 +1,10 @@
 #pragma once
 
-#include <c10/core/Device.h>
-#include <c10/core/ScalarType.h>
-
 #include <cstdint>
 #include <string>
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
 
 #include "nextscale/base/options.h"
 
@@ -41,9 +41,9 @@ void set_threads(int64_t threads);
 std::string dtype_text(c10::ScalarType dtype);  ///< "float32"
 std::string versions_text();                    ///< "nextscale 0.1.0, LibTorch 2.13.0, …"
 
-/// While one lives, operators with a reduced-precision form run in `dtype`; float32 switches autocast off inside another
-/// guard (quantizer, losses). Keep optimizer steps and weight loading outside: casts of weights are cached until the
-/// outermost guard ends.
+/// While one lives, operators with a reduced-precision form run in `dtype`; float32 switches autocast off inside
+/// another guard (quantizer, losses). Keep optimizer steps and weight loading outside: casts of weights are cached
+/// until the outermost guard ends.
 class AutocastGuard {
  public:
   AutocastGuard(c10::DeviceType device, c10::ScalarType dtype);

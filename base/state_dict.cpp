@@ -1,9 +1,9 @@
 #include "nextscale/base/state_dict.h"
 
+#include <unordered_map>
+
 #include <ATen/ATen.h>
 #include <torch/nn/module.h>
-
-#include <unordered_map>
 
 #include "nextscale/base/error.h"
 
@@ -11,9 +11,11 @@ namespace nextscale {
 namespace {
 
 void collect(const torch::nn::Module& module, const std::string& prefix, bool with_buffers, NamedTensors& out) {
-  for (const auto& item : module.named_parameters(/*recurse=*/false)) out.emplace_back(prefix + item.key(), item.value());
+  for (const auto& item : module.named_parameters(/*recurse=*/false))
+    out.emplace_back(prefix + item.key(), item.value());
   if (with_buffers) {
-    for (const auto& item : module.named_buffers(/*recurse=*/false)) out.emplace_back(prefix + item.key(), item.value());
+    for (const auto& item : module.named_buffers(/*recurse=*/false))
+      out.emplace_back(prefix + item.key(), item.value());
   }
   for (const auto& child : module.named_children()) {
     collect(*child.value(), prefix + child.key() + ".", with_buffers, out);
@@ -48,7 +50,8 @@ void load_state_dict(torch::nn::Module& module, const NamedTensors& source, cons
     const auto found = given.find(name);
     if (found == given.end()) throw failure({where + ": " + name, "tensor is missing", shape_text(tensor.sizes()), {}});
     if (found->second.sizes() != tensor.sizes()) {
-      throw failure({where + ": " + name, "shape differs", shape_text(tensor.sizes()), shape_text(found->second.sizes())});
+      throw failure(
+          {where + ": " + name, "shape differs", shape_text(tensor.sizes()), shape_text(found->second.sizes())});
     }
   }
   if (given.size() != target.size()) {

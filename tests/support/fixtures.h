@@ -1,17 +1,18 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "nextscale/base/state_dict.h"
 
 namespace nextscale::testing {
 
-/// Folder with fixtures: $NEXTSCALE_FIXTURES, or what the project carries (tests/parity/fixtures). A table or file that is
-/// missing there comes from the project's own.
+/// Folder with fixtures: $NEXTSCALE_FIXTURES, or what the project carries (tests/parity/fixtures). A table or file that
+/// is missing there comes from the project's own.
 std::filesystem::path fixture_file(const std::string& relative);
 std::filesystem::path carried_fixtures();
 
@@ -36,14 +37,17 @@ struct ParityCase {
   at::Tensor pictures(const std::vector<int64_t>& chosen = {}) const;
 };
 
-/// Found now, not at registration: every folder below $NEXTSCALE_FIXTURES/var, or the carried ones. Never empty (throws).
+/// Found now, not at registration: every folder below $NEXTSCALE_FIXTURES/var, or the carried ones. Never empty
+/// (throws).
 std::vector<ParityCase> parity_cases();
 
 /// Counts comparisons of one suite and case; prints "compared CASE: n tensors" and fails when a suite compared none.
 class Compared {
  public:
-  /// all_close with the case's own tolerance (exact where the case says so); counts. Missing tensors in the case are not counted.
-  void check(const ParityCase& parity_case, const std::string& tensor, const at::Tensor& actual, double fallback_tolerance = 0);
+  /// all_close with the case's own tolerance (exact where the case says so); counts. Missing tensors in the case are
+  /// not counted.
+  void check(const ParityCase& parity_case, const std::string& tensor, const at::Tensor& actual,
+             double fallback_tolerance = 0);
   void count(int64_t n = 1) { in_case_ += n; }
   void end_case(const ParityCase& parity_case);
   /// EXPECTs that something was compared in all.
