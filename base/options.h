@@ -36,7 +36,7 @@ struct AnyValue {
   }
   std::string rule() const { return ""; }
 };
-inline AnyValue any_value() { return {}; }
+constexpr AnyValue any_value() { return {}; }
 
 template <class Number>
 struct Between {
@@ -50,10 +50,10 @@ struct Between {
   }
   std::string rule() const;
 };
-inline Between<int64_t> between(int low, int high) { return {low, high}; }
-inline Between<int64_t> between(int64_t low, int64_t high) { return {low, high}; }
-inline Between<double> between(double low, double high) { return {low, high}; }
-inline Between<int64_t> at_least(int64_t low) { return {low, std::numeric_limits<int64_t>::max()}; }
+constexpr Between<int64_t> between(int low, int high) { return {low, high}; }
+constexpr Between<int64_t> between(int64_t low, int64_t high) { return {low, high}; }
+constexpr Between<double> between(double low, double high) { return {low, high}; }
+constexpr Between<int64_t> at_least(int64_t low) { return {low, std::numeric_limits<int64_t>::max()}; }
 
 struct OneOf {
   std::vector<std::string> words;
@@ -61,7 +61,7 @@ struct OneOf {
   std::string rule() const;
 };
 template <class... Words>
-OneOf one_of(Words... words) {
+constexpr OneOf one_of(Words... words) {
   return {{std::string(words)...}};
 }
 

@@ -5,15 +5,21 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/version.h>
 
 #include "nextscale/base/error.h"
 
 namespace nextscale {
 
+namespace {
+
+int64_t gpu_count() { return at::hasCUDA() ? static_cast<int64_t>(at::detail::getCUDAHooks().getNumGPUs()) : 0; }
+
+}  // namespace
+
 c10::Device resolve_device(const std::string& name) {
-  const bool has_gpu = at::hasCUDA() && at::globalContext().getNumGPUs() > 0;
-  if (name == "auto") return has_gpu ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+  if (name == "auto") return gpu_count() > 0 ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
   if (name == "cpu") return c10::Device(c10::kCPU);
   const std::string rule = "auto, cpu, cuda or cuda:i";
   if (name.rfind("cuda", 0) != 0) throw usage({"--device", "unknown", rule, "'" + name + "'"});
@@ -25,7 +31,7 @@ c10::Device resolve_device(const std::string& name) {
     if (!number) throw usage({"--device", "unknown", rule, "'" + name + "'"});
     index = std::stoll(digits);
   }
-  const int64_t count = has_gpu ? static_cast<int64_t>(at::globalContext().getNumGPUs()) : 0;
+  const int64_t count = gpu_count();
   if (index >= count) {
     throw failure({"--device " + name,
                    "is not there",
