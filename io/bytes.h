@@ -17,8 +17,8 @@ struct SharedBytes {
 
 /// a * b and a + b of sizes that come from a file. @returns false where the result does not fit (then *out is
 /// unspecified)
-[[nodiscard]] bool multiply(int64_t a, int64_t b, int64_t* out);
-[[nodiscard]] bool add(int64_t a, int64_t b, int64_t* out);
+[[nodiscard]] bool checked_multiply(int64_t a, int64_t b, int64_t* out);
+[[nodiscard]] bool checked_add(int64_t a, int64_t b, int64_t* out);
 
 std::string_view as_text(std::span<const std::byte> bytes);
 std::span<const std::byte> as_bytes(std::string_view text);
@@ -35,7 +35,7 @@ class ByteCursor {
   size_t left() const { return bytes_.size() - position_; }
 
   /// The next `count` bytes. @param what names them in errors ("header")
-  /// @throws Error failure "FILE: HEADER: file is cut off: expected 8 bytes at offset 0, got 3 bytes"
+  /// @throws Error failure "FILE: header is cut off: expected 8 bytes at offset 0, got 3 bytes"
   std::span<const std::byte> take(size_t count, const char* what);
   uint8_t u8(const char* what);
   uint32_t u32_big_endian(const char* what);
