@@ -97,7 +97,8 @@ std::string entry_name(archive_entry* entry, const std::string& where) {
 /// Content of the present entry: pointed into `whole` where libarchive gives it in one piece from there, else in
 /// `buffer`.
 std::span<const std::byte> entry_content(const Reader& reader, const Source& source, std::span<const std::byte> whole,
-                                         std::vector<std::byte>& buffer, const std::string& where) {
+                                         std::vector<std::byte>& buffer, archive_entry* entry,
+                                         const std::string& where) {
   buffer.clear();
   std::span<const std::byte> in_place;
   const std::less_equal<const std::byte*> not_after;
@@ -125,7 +126,12 @@ std::span<const std::byte> entry_content(const Reader& reader, const Source& sou
     in_place = {};
     buffer.insert(buffer.end(), piece.begin(), piece.end());
   }
-  return in_place.empty() ? std::span<const std::byte>(buffer) : in_place;
+  const auto content = in_place.empty() ? std::span<const std::byte>(buffer) : in_place;
+  if (archive_entry_sparse_count(entry) > 0 || static_cast<la_int64_t>(content.size()) != archive_entry_size(entry)) {
+    throw failure({where, "sparse entries cannot be read", fmt::format("{} bytes", archive_entry_size(entry)),
+                   fmt::format("{} bytes", content.size())});
+  }
+  return content;
 }
 
 /// @param content may point into the archive; else it is `buffer`, from which it may be moved
@@ -149,7 +155,7 @@ void walk(std::span<const std::byte> bytes, const std::string& where, const Visi
     if (result < ARCHIVE_WARN) throw damaged(reader, source, where);
     if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) != nullptr) continue;
     auto name = entry_name(entry, where);
-    const auto content = entry_content(reader, source, bytes, buffer, where + ": " + name);
+    const auto content = entry_content(reader, source, bytes, buffer, entry, where + ": " + name);
     visit(name, content, buffer);
   }
   // libarchive takes an archive that stops between two entries for whole; the end marker tells
