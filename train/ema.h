@@ -1,8 +1,8 @@
 #pragma once
 
-#include <torch/nn/module.h>
-
 #include <cstdint>
+
+#include <torch/nn/module.h>
 
 #include "nextscale/base/state_dict.h"
 
@@ -13,9 +13,11 @@ namespace nextscale {
 class Ema {
  public:
   Ema(const torch::nn::Module& module, double decay);
+  /// @param step 0-based, the optimizer step that has just been taken
   void update(const torch::nn::Module& module, int64_t step);
-  /// State dict with the averaged values; empty metadata. Order of state_dict(module).
+  /// State dict with the averaged values, in the order of state_dict(module).
   const NamedTensors& weights() const { return weights_; }
+  /// @throws Error failure naming `where` and the entry (missing, extra, another shape), before anything was changed
   void load(const NamedTensors& weights, const std::string& where);
 
   /// While one lives the module holds the averaged values; its own come back at the end.

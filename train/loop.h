@@ -4,8 +4,9 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "nextscale/base/error.h"
 #include "nextscale/base/options.h"
@@ -29,15 +30,17 @@ struct LoopOptions {
     using O = LoopOptions;
     return std::tuple{
         option("batch", &O::batch, "pictures per step", between(1, 1 << 20)),
-        option("epochs", &O::epochs, "length of the schedule in passes over the data; 0 = --steps or the preset's", between(0.0, 1e6)),
+        option("epochs", &O::epochs, "length of the schedule in passes over the data; 0 = --steps or the preset's",
+               between(0.0, 1e6)),
         option("steps", &O::steps, "length of the schedule in steps; 0 = --epochs or the preset's", at_least(0)),
-        option("max_steps", &O::max_steps, "stop after this many steps of this call; the same command goes on; 0 = no limit",
-               at_least(0)),
+        option("max_steps", &O::max_steps,
+               "stop after this many steps of this call; the same command goes on; 0 = no limit", at_least(0)),
         option("max_minutes", &O::max_minutes, "stop after this many minutes; the same command goes on; 0 = no limit",
                between(0.0, 1e9)),
         option("save_every", &O::save_every, "steps between checkpoints; 0 = a tenth of the schedule", at_least(0)),
         option("keep", &O::keep, "checkpoints to keep; 0 = all", at_least(0)),
-        option("validate_every", &O::validate_every, "steps between validations; 0 = a tenth of the schedule", at_least(0)),
+        option("validate_every", &O::validate_every, "steps between validations; 0 = a tenth of the schedule",
+               at_least(0)),
     };
   }
 };
@@ -54,22 +57,36 @@ struct StepReport {
 class Trainee {
  public:
   virtual ~Trainee() = default;
-  /// One optimizer step. Numbers are only computed when `report` is set (no synchronisation otherwise).
+  /// One optimizer step. Numbers are only computed when `report` is set (no synchronisation otherwise); it must not
+  /// change what is computed.
   virtual StepReport step(int64_t step, bool report) = 0;
+  /// Changes no state that save() keeps: a run that is stopped here validates again or not at all.
   virtual std::map<std::string, double> validate(int64_t step) = 0;
+  /// Writes model, EMA, optimizer and generators with checkpoint.file(NAME); state.json is the loop's.
   virtual void save(const CheckpointWriter& checkpoint) = 0;
   virtual void load(const std::filesystem::path& checkpoint) = 0;
   /// The EMA weights as a shareable file (the weak guide of later guidance methods).
   virtual void save_snapshot(const std::filesystem::path& path) = 0;
-  /// Short text for the progress bar, e.g. "loss 3.12".
+  /// What `batch` counts, for the progress bar.
   virtual std::string unit() const { return "pictures"; }
+  /// Rough size of a checkpoint, for the check of free disk space before the first step; 0 = unknown.
+  virtual uint64_t checkpoint_bytes() const { return 0; }
 };
 
 /// Runs steps from the newest checkpoint (or 0) to `steps`: saving every save_every and at the end, validation, stop
 /// on signals, limits, progress with loss, rate and time left, a snapshot at 1/16 of the schedule, metrics.
-/// A NaN or infinite loss ends with an Error and nothing saved after the last good checkpoint.
+///
+/// metrics.jsonl gets {"step", "loss", "lr", "grad_norm", "pictures_per_s", …more} on every tenth step (every hundredth
+/// part of short runs) and before each checkpoint, and {"step", "validation": {…}}; its "step" counts finished steps.
+/// checkpoints/step_N/state.json is {"step", "steps", "kind", "versions"}. At the end of the schedule the run is marked
+/// as finished with {"step", "loss", "validation", "time"}; a run that is ended by max_steps or max_minutes is not.
+///
+/// A NaN or infinite loss or gradient norm ends with an Error and nothing saved after the last good checkpoint.
+/// @param steps length of the schedule
+/// @param on_validate called after each validation with the number of finished steps (previews, scores)
 /// @returns done, or interrupted / terminated after saving
-ExitCode run_loop(Run& run, Trainee& trainee, const LoopOptions& options, int64_t steps, const StopOnSignal& stop, bool quiet,
-                  const std::function<void(int64_t step)>& on_validate = {});
+/// @throws Error failure naming the newest checkpoint if it is damaged; for too little disk
+ExitCode run_loop(Run& run, Trainee& trainee, const LoopOptions& options, int64_t steps, const StopOnSignal& stop,
+                  bool quiet, const std::function<void(int64_t step)>& on_validate = {});
 
 }  // namespace nextscale

@@ -2,22 +2,25 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "nextscale/io/checkpoint.h"
+#include "nextscale/train/run_lock.h"
 
 namespace nextscale {
 
 /// A run's directory: config.json (everything that decides the result), command.txt (exact command lines, appended),
 /// log.txt, metrics.jsonl (append only), pictures/, checkpoints/, snapshots/, lock. One process at a time.
+/// config.json is {"kind": …, "config": {…}, "versions": …} as of the first call.
 class Run {
  public:
-  /// Makes or opens the directory and locks it. @throws Error failure if another process holds it (names pid and host), or
-  /// the directory holds a run of another kind, or its stored config differs from `config` in a key that decides the result
-  /// (names key, stored and given value).
+  /// Makes or opens the directory and locks it. @throws Error failure if another process holds it (names pid and host),
+  /// the directory cannot be written or holds a run of another kind, or its stored config differs from `config` in a
+  /// key that decides the result (names key, stored and given value).
   /// @param kind "tokenizer", "transformer", "classifier"
   /// @param free_keys top-level config keys that may differ between calls (threads, max_steps, save_every …)
   Run(std::filesystem::path directory, const std::string& kind, const nlohmann::json& config,
@@ -27,23 +30,30 @@ class Run {
   Run& operator=(const Run&) = delete;
 
   const std::filesystem::path& directory() const { return directory_; }
+  const std::string& kind() const { return kind_; }
   std::filesystem::path checkpoints() const { return directory_ / "checkpoints"; }
   std::filesystem::path pictures() const { return directory_ / "pictures"; }
   std::filesystem::path snapshots() const { return directory_ / "snapshots"; }
+  std::filesystem::path metrics() const { return directory_ / "metrics.jsonl"; }
 
-  /// One line of JSON, flushed. After a resume, lines of steps at or after `step` that the lost part wrote stay; readers take
-  /// the last line of a step.
+  /// One line of JSON, flushed. After a resume, lines of steps at or after `step` that the lost part wrote stay;
+  /// readers take the last line of a step (train/metrics_log.h, read_metrics). @throws Error failure, e.g. when the
+  /// disk is full
   void log_metrics(const nlohmann::json& line);
+  /// One line of log.txt with the local time before it.
   void log_text(const std::string& line);
 
-  /// Set when a run has reached the end of its schedule (finished.json with step, time, metrics).
+  /// Set when a run has reached the end of its schedule (finished.json with step, time, metrics); run_loop does it.
   bool finished() const;
+  /// Writes finished.json, complete or not there; a later call replaces it.
   void mark_finished(const nlohmann::json& result);
+  /// What mark_finished was given, with "time". @throws Error failure if the file is damaged
   std::optional<nlohmann::json> result() const;
 
  private:
   std::filesystem::path directory_;
-  int lock_ = -1;
+  std::string kind_;
+  RunLock lock_;
 };
 
 }  // namespace nextscale

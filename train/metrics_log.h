@@ -1,0 +1,21 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+namespace nextscale {
+
+/// Appends one line to a text file in one write, so that a killed process leaves whole lines or one torn last line; a
+/// torn last line (crash, power loss) gets its line end first, so that it spoils nothing but itself.
+/// @throws Error failure naming the file, e.g. when the disk is full
+void append_line(const std::filesystem::path& path, const std::string& line);
+
+/// Lines of a metrics.jsonl in order, one per step and kind: torn lines are skipped, and where a resumed run wrote a
+/// step again the later line holds. Empty if there is no file.
+/// @throws Error failure if the file cannot be read
+std::vector<nlohmann::json> read_metrics(const std::filesystem::path& path);
+
+}  // namespace nextscale
