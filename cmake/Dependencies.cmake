@@ -6,6 +6,8 @@ find_package(nlohmann_json REQUIRED)
 find_package(cxxopts REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(LibArchive REQUIRED)
+find_package(JPEG REQUIRED)  # libjpeg-dev and libpng-dev: OpenCV hides their errors and lets their messages out
+find_package(PNG REQUIRED)
 
 add_library(nextscale_opencv INTERFACE)
 add_library(nextscale::opencv ALIAS nextscale_opencv)

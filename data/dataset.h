@@ -1,12 +1,12 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "nextscale/base/options.h"
 
@@ -28,19 +28,23 @@ struct DataOptions {
   static constexpr auto table() {
     using O = DataOptions;
     return std::tuple{
-        option("data", &O::data, "folder of class folders, folder of pictures, IDX files, or tar files of such folders"),
+        option("data", &O::data,
+               "folder of class folders, folder of pictures, IDX files, or tar files of such folders"),
         option("side", &O::side, "side of the square pictures in pixels; 0 = that of the data (all must have it)",
                between(0, 4096)),
         option("crop", &O::crop,
-               "auto: none where all pictures have the side, else the reference's resize and random crop; none; random; center",
+               "auto: none where all pictures have the side, else the reference's resize and random crop; none; "
+               "random; center",
                one_of("auto", "none", "random", "center")),
         option("mid_reso", &O::mid_reso, "shorter side before the crop, in sides", between(1.0, 4.0)),
         option("hflip", &O::hflip, "mirror half of the training pictures"),
         option("val_share", &O::val_share, "share held out by a hash of the name where the data has no val part",
                between(0.0, 0.9)),
-        option("class_index", &O::class_index, "file with index, folder and name of each class; empty = sorted folder names"),
+        option("class_index", &O::class_index,
+               "file with index, folder and name of each class; empty = sorted folder names"),
         option("unconditional", &O::unconditional, "ignore classes"),
-        option("channels", &O::channels, "1 grey, 3 colour; 0 = that of the data (folders of picture files: 3)", between(0, 3)),
+        option("channels", &O::channels, "1 grey, 3 colour; 0 = that of the data (folders of picture files: 3)",
+               between(0, 3)),
         option("workers", &O::workers, "threads that read pictures", between(0, 256)),
     };
   }
@@ -65,7 +69,7 @@ struct DataParts {
   std::vector<std::string> class_names;  ///< by index; empty without classes
   int64_t side = 0;                      ///< of the pictures that come out
   int64_t channels = 3;
-  bool resize = false;  ///< the reference's resize and crop are to be applied
+  bool resize = false;      ///< the reference's resize and crop are to be applied
   std::string fingerprint;  ///< hash of names, labels and sizes: a resumed run refuses other data
   int64_t classes() const { return static_cast<int64_t>(class_names.size()); }
 };
