@@ -1,9 +1,9 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <memory>
+
+#include <ATen/core/Tensor.h>
 
 #include "nextscale/data/dataset.h"
 
@@ -36,9 +36,10 @@ class Loader {
 
 /// Pictures first … first+count-1 in order, with validation's resize and center crop (or none). For validation,
 /// token caching and evaluation. `parts` says whether to resize.
-Batch load_in_order(const Dataset& dataset, const DataParts& parts, const DataOptions& options, int64_t first, int64_t count);
-/// One picture as the training transform number `crop` makes it (token caches with --crops N): crop 0 … N-1, mirrored if asked.
-/// (channels, side, side) float32 in [-1, 1]
+Batch load_in_order(const Dataset& dataset, const DataParts& parts, const DataOptions& options, int64_t first,
+                    int64_t count);
+/// One picture as the training transform number `crop` makes it (token caches with --crops N): crop 0 … N-1, mirrored
+/// if asked. (channels, side, side) float32 in [-1, 1]
 at::Tensor load_training_view(const Dataset& dataset, const DataParts& parts, const DataOptions& options, int64_t index,
                               uint64_t view_seed, bool mirrored);
 

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "nextscale/base/state_dict.h"
 
@@ -13,7 +13,8 @@ namespace nextscale {
 
 /// Token maps of a data set, with what a transformer needs to be trained from them: codebook and phi of the tokenizer
 /// that made them, so that no tokenizer file is needed and no other tokenizer can be mixed in.
-/// On disk one safetensors file: train.tokens (N, L), train.labels (N), val.tokens, val.labels, quantize.*; docs/formats.md.
+/// On disk one safetensors file: train.tokens (N, L), train.labels (N), val.tokens, val.labels, quantize.*;
+/// docs/formats.md.
 struct TokenCache {
   at::Tensor train_tokens, val_tokens;  ///< (views * N, L) int16 or int32; train: view v of picture i at v * N + i
   at::Tensor train_labels, val_labels;  ///< (N) int64
