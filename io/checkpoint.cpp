@@ -116,6 +116,8 @@ void CheckpointWriter::put_in_place() {
   operations_.remove_all(old);
 }
 
+std::optional<int64_t> step_of_checkpoint(const fs::path& folder) { return step_of(folder.filename().string()); }
+
 std::vector<CheckpointFolder> list_checkpoints(const fs::path& checkpoints) {
   std::vector<CheckpointFolder> found;
   std::error_code ignored;

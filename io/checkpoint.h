@@ -39,6 +39,8 @@ struct CheckpointFolder {
   std::filesystem::path path;
 };
 
+/// "…/step_00012000" -> 12000; nothing for a folder of another name.
+std::optional<int64_t> step_of_checkpoint(const std::filesystem::path& folder);
 /// Complete checkpoints, oldest first. Empty if there is no such folder.
 std::vector<CheckpointFolder> list_checkpoints(const std::filesystem::path& checkpoints);
 /// The one that `latest` names, or (missing or stale `latest`) the one with the highest step.
