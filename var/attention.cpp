@@ -1,0 +1,138 @@
+#include "nextscale/var/attention.h"
+
+#include <cmath>
+#include <limits>
+
+#include <ATen/ATen.h>
+
+namespace nextscale {
+namespace {
+
+// Below this length the library's fused kernel loses to three plain operators on a processor (its backward most of
+// all).
+constexpr int64_t kWrittenOutLength = 256;
+// First scales that share one masked call: seven of the published pyramid (140 tokens).
+constexpr int64_t kGroupedLength = 160;
+
+// (end - begin, end): 0 where the key's scale is not after the query's, else -inf.
+at::Tensor mask_of(const Scales& scales, int64_t first, int64_t last, const at::TensorOptions& options) {
+  const int64_t begin = scales.begin(first), end = scales.end(last);
+  const auto mask = at::zeros({end - begin, end}, options);
+  for (int64_t k = first; k < last; ++k) {  // a query of scale k sees nothing from end(k) on
+    mask.narrow(0, scales.begin(k) - begin, scales.area(k))
+        .narrow(1, scales.end(k), end - scales.end(k))
+        .fill_(-std::numeric_limits<double>::infinity());
+  }
+  return mask;
+}
+
+// (B, H, l, c), (B, H, n, c), (B, H, n, c) -> (B, H, l, c)
+torch::Tensor written_out(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                          const at::Tensor& mask, double scale, double dropout,
+                          const std::optional<at::Generator>& generator) {
+  auto scores = at::matmul(scale == 1 ? q : q * scale, k.transpose(-2, -1));  // (B, H, l, n)
+  if (mask.defined()) scores.add_(mask);
+  auto weights = at::softmax(scores, -1);
+  if (dropout > 0) weights = weights * keep_mask(weights.sizes(), 1 - dropout, weights, generator);
+  return at::matmul(weights.to(v.dtype()), v);
+}
+
+}  // namespace
+
+AttentionPath choose_attention_path(int64_t length, at::DeviceType device) {
+  return device == at::kCPU && length <= kWrittenOutLength ? AttentionPath::written_out : AttentionPath::grouped;
+}
+
+AttentionPlan plan_attention(const Scales& scales, int64_t scale_count, AttentionPath path,
+                             const at::TensorOptions& options) {
+  const int64_t length = scales.end(scale_count - 1);
+  if (path == AttentionPath::automatic) path = choose_attention_path(length, options.device().type());
+  int64_t grouped = scale_count;  // scales of the first piece
+  if (path == AttentionPath::prefix) grouped = 1;
+  if (path == AttentionPath::grouped) {
+    for (grouped = 1; grouped < scale_count && scales.end(grouped) <= kGroupedLength;) ++grouped;
+  }
+  AttentionPlan plan{.written_out = path == AttentionPath::written_out, .pieces = {}};
+  plan.pieces.push_back({0, scales.end(grouped - 1), {}});
+  if (grouped > 1) plan.pieces.front().mask = mask_of(scales, 0, grouped - 1, options);
+  for (int64_t k = grouped; k < scale_count; ++k) plan.pieces.push_back({scales.begin(k), scales.end(k), {}});
+  return plan;
+}
+
+torch::Tensor block_causal_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                                     const AttentionPlan& plan, double scale, double dropout,
+                                     const std::optional<at::Generator>& generator) {
+  std::vector<at::Tensor> parts;
+  parts.reserve(plan.pieces.size());
+  for (const auto& piece : plan.pieces) {
+    const auto queries = q.narrow(2, piece.begin, piece.end - piece.begin);  // (B, H, l, c)
+    const auto keys = k.narrow(2, 0, piece.end), values = v.narrow(2, 0, piece.end);
+    // The library's kernel takes no generator, so dropout is written out.
+    const auto part =
+        plan.written_out || dropout > 0
+            ? written_out(queries, keys, values, piece.mask, scale, dropout, generator)
+            : at::scaled_dot_product_attention(
+                  queries, keys, values, piece.mask.defined() ? std::optional<at::Tensor>(piece.mask) : std::nullopt,
+                  0.0, false, scale);
+    parts.push_back(part.transpose(1, 2));  // (B, l, H, c)
+  }
+  return (parts.size() == 1 ? parts.front() : at::cat(parts, 1)).flatten(2);  // (B, L, C)
+}
+
+SelfAttentionImpl::SelfAttentionImpl(const AttentionOptions& options, at::Device device)
+    : options_(options),
+      scale_(options.l2_norm ? 1.0
+                             : (options.scale > 0 ? options.scale : 0.25) /
+                                   std::sqrt(static_cast<double>(options.width / options.heads))) {
+  if (options.l2_norm) scale_mul_ = register_parameter("scale_mul_1H11", at::zeros({1, options.heads, 1, 1}, device));
+  q_bias_ = register_parameter("q_bias", at::zeros({options.width}, device));
+  v_bias_ = register_parameter("v_bias", at::zeros({options.width}, device));
+  zero_k_bias_ = register_buffer("zero_k_bias", at::zeros({options.width}, device));
+  mat_qkv_ = register_module("mat_qkv", Linear(options.width, 3 * options.width, false, device));
+  proj_ = register_module("proj", Linear(options.width, options.width, true, device));
+}
+
+SelfAttentionImpl::Projected SelfAttentionImpl::project(const torch::Tensor& x, bool contiguous) const {
+  const int64_t batch = x.size(0), length = x.size(1);
+  auto qkv = at::linear(x, mat_qkv_->weight(), at::cat({q_bias_, zero_k_bias_, v_bias_}))
+                 .view({batch, length, 3, options_.heads, options_.width / options_.heads})
+                 .permute({2, 0, 3, 1, 4});  // (3, B, H, L, c)
+  if (contiguous) qkv = qkv.contiguous();    // one copy here instead of one in each matmul
+  const auto parts = qkv.unbind(0);
+  auto q = parts[0], k = parts[1];
+  const auto& v = parts[2];
+  if (options_.l2_norm) {
+    // Norms and factors in float32 under autocast too, as the reference's run on a GPU.
+    const auto inverse_norm = [](const torch::Tensor& t) {
+      return at::linalg_vector_norm(t, 2, at::IntArrayRef{-1}, true, at::kFloat).clamp_min(1e-12).reciprocal();
+    };
+    q = (q * (inverse_norm(q) * scale_mul_.clamp_max(std::log(100.0)).exp())).to(v.dtype());
+    k = (k * inverse_norm(k)).to(v.dtype());
+  }
+  return {q, k, v};
+}
+
+torch::Tensor SelfAttentionImpl::forward(const torch::Tensor& x, const AttentionPlan& plan,
+                                         const std::optional<at::Generator>& generator) {
+  const auto [q, k, v] = project(x, plan.written_out);
+  const auto attended = block_causal_attention(q, k, v, plan, scale_, is_training() ? options_.dropout : 0, generator);
+  auto y = proj_->forward(attended);
+  if (is_training() && options_.projection_dropout > 0) {
+    y = y * keep_mask(y.sizes(), 1 - options_.projection_dropout, y, generator);
+  }
+  return y;
+}
+
+torch::Tensor SelfAttentionImpl::step(const torch::Tensor& x, const torch::Tensor& keys, const torch::Tensor& values,
+                                      int64_t position) {
+  const int64_t length = x.size(1);
+  const auto [q, k, v] = project(x, false);
+  keys.narrow(2, position, length).copy_(k);
+  values.narrow(2, position, length).copy_(v);
+  const auto attended =
+      at::scaled_dot_product_attention(q, keys.narrow(2, 0, position + length), values.narrow(2, 0, position + length),
+                                       {}, 0.0, false, scale_);  // (B, H, l, c)
+  return proj_->forward(attended.transpose(1, 2).flatten(2));
+}
+
+}  // namespace nextscale

@@ -1,0 +1,38 @@
+#include "nextscale/var/layers.h"
+
+#include <ATen/ATen.h>
+
+namespace nextscale {
+
+LinearImpl::LinearImpl(int64_t in, int64_t out, bool bias, at::Device device)
+    : weight_(register_parameter("weight", at::zeros({out, in}, device))) {
+  if (bias) bias_ = register_parameter("bias", at::zeros({out}, device));
+}
+
+torch::Tensor LinearImpl::forward(const torch::Tensor& x) const { return at::linear(x, weight_, bias_); }
+
+EmbeddingImpl::EmbeddingImpl(int64_t rows, int64_t width, at::Device device)
+    : weight_(register_parameter("weight", at::zeros({rows, width}, device))) {}
+
+torch::Tensor EmbeddingImpl::forward(const torch::Tensor& indices) const { return at::embedding(weight_, indices); }
+
+ConditionProjectionImpl::ConditionProjectionImpl(int64_t width, int64_t parts, at::Device device)
+    : parts_(parts), linear_(register_module("1", Linear(width, parts * width, true, device))) {}
+
+torch::Tensor ConditionProjectionImpl::forward(const torch::Tensor& activated_condition) const {
+  return linear_->forward(activated_condition).view({activated_condition.size(0), 1, parts_, -1});
+}
+
+torch::Tensor keep_mask(at::IntArrayRef shape, double keep, const torch::Tensor& like,
+                        const std::optional<at::Generator>& generator) {
+  const auto device = generator ? generator->device() : like.device();
+  const auto mask = at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(device));
+  return mask.bernoulli_(keep, generator).div_(keep).to(like.options());
+}
+
+torch::Tensor modulated_norm(const torch::Tensor& x, const torch::Tensor& scale_plus_one, const torch::Tensor& shift,
+                             double eps) {
+  return at::addcmul(shift, at::layer_norm(x, {x.size(-1)}, {}, {}, eps), scale_plus_one);
+}
+
+}  // namespace nextscale

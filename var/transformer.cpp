@@ -1,0 +1,192 @@
+#include "nextscale/var/transformer.h"
+
+#include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+
+#include "nextscale/base/error.h"
+#include "nextscale/base/runtime.h"
+#include "nextscale/var/initialisation.h"
+
+namespace nextscale {
+namespace {
+
+const TransformerOptions& checked(const TransformerOptions& options) {
+  check_together(options);
+  return options;
+}
+
+// What the blocks compute in: the caller's autocast type, else float32.
+at::ScalarType main_dtype(at::DeviceType device) {
+  return at::autocast::is_autocast_enabled(device) ? at::autocast::get_autocast_dtype(device) : at::kFloat;
+}
+
+// The scale of each position, (1, L) int64.
+at::Tensor levels(const Scales& scales, at::Device device) {
+  const auto table = at::zeros({1, scales.length()}, at::kLong);
+  for (int64_t k = 0; k < scales.count(); ++k) table.narrow(1, scales.begin(k), scales.area(k)).fill_(k);
+  return table.to(device);
+}
+
+// Groups children under a name without behaviour of its own ("blocks", "head_nm").
+struct NamedGroupImpl : torch::nn::Module {};
+TORCH_MODULE(NamedGroup);
+
+BlockOptions block_options(const TransformerOptions& o, int64_t block) {
+  // Linear from 0 at the first block; float32 steps as the reference's linspace.
+  const auto rates = at::linspace(0, o.drop_path, o.depth, at::kFloat);
+  return {.attention = {.width = o.width,
+                        .heads = o.heads,
+                        .l2_norm = o.attn_l2_norm,
+                        .scale = o.attention_scale,
+                        .dropout = o.attn_drop_rate,
+                        .projection_dropout = o.drop_rate},
+          .feed_forward = {.width = o.width, .hidden = feed_forward_width(o), .dropout = o.drop_rate},
+          .shared_aln = o.shared_aln,
+          .norm_eps = o.norm_eps,
+          .drop_path = rates[block].item<double>()};
+}
+
+}  // namespace
+
+TransformerImpl::TransformerImpl(const TransformerOptions& options, at::Device device)
+    : options_(checked(options)), scales_(options.sides) {
+  const int64_t width = options.width;
+  pos_start_ = register_parameter("pos_start", at::zeros({1, scales_.area(0), width}, device));
+  pos_1LC_ = register_parameter("pos_1LC", at::zeros({1, scales_.length(), width}, device));
+  lvl_1L_ = register_buffer("lvl_1L", levels(scales_, device));
+  word_embed_ = register_module("word_embed", Linear(options.code_width, width, true, device));
+  class_emb_ = register_module("class_emb", Embedding(options.classes + 1, width, device));
+  lvl_embed_ = register_module("lvl_embed", Embedding(scales_.count(), width, device));
+  if (options.shared_aln) {
+    shared_ada_lin_ = register_module("shared_ada_lin", ConditionProjection(width, 6, device));
+  }
+  NamedGroup blocks, head_norm;
+  register_module("blocks", blocks);
+  for (int64_t i = 0; i < options.depth; ++i) {
+    blocks_.push_back(blocks->register_module(std::to_string(i), Block(block_options(options, i), device)));
+  }
+  register_module("head_nm", head_norm);
+  head_ada_lin_ = head_norm->register_module("ada_lin", ConditionProjection(width, 2, device));
+  head_ = register_module("head", Linear(width, options.codes, true, device));
+}
+
+void TransformerImpl::initialise(at::Generator generator) { initialise_transformer(*this, options_, generator); }
+
+void TransformerImpl::set_attention_path(AttentionPath path) {
+  path_ = path;
+  plan_scales_ = 0;
+}
+
+int64_t TransformerImpl::scale_count_of(const torch::Tensor& inputs) const {
+  const int64_t length = scales_.area(0) + (inputs.defined() ? inputs.size(1) : 0);
+  for (int64_t k = 0; k < scales_.count(); ++k) {
+    if (scales_.end(k) == length) return k + 1;
+  }
+  throw failure(
+      {.where = "transformer inputs",
+       .what = "do not end where a scale ends",
+       .expected = std::to_string(scales_.length() - scales_.area(0)) + " positions for all scales " + scales_.text(),
+       .got = std::to_string(length - scales_.area(0))});
+}
+
+const AttentionPlan& TransformerImpl::plan_for(int64_t scale_count, const at::TensorOptions& options) {
+  const bool same = plan_scales_ == scale_count && plan_options_.dtype() == options.dtype() &&
+                    plan_options_.device() == options.device();
+  if (!same) {
+    plan_ = plan_attention(scales_, scale_count, path_, options);
+    plan_scales_ = scale_count;
+    plan_options_ = options;
+  }
+  return plan_;
+}
+
+std::vector<Modulation> TransformerImpl::modulations(const torch::Tensor& condition, at::ScalarType dtype) {
+  auto activated = at::silu(condition);                                      // (B, C)
+  if (options_.shared_aln) activated = shared_ada_lin_->forward(activated);  // (B, 1, 6, C)
+  std::vector<Modulation> all;
+  all.reserve(blocks_.size());
+  for (const auto& block : blocks_) all.push_back(block->modulation(activated, dtype));
+  return all;
+}
+
+torch::Tensor TransformerImpl::position_table(int64_t length) {
+  return lvl_embed_->forward(lvl_1L_.narrow(1, 0, length)) + pos_1LC_.narrow(1, 0, length);  // (1, length, C)
+}
+
+std::pair<torch::Tensor, torch::Tensor> TransformerImpl::head_modulation(const torch::Tensor& condition) {
+  const AutocastGuard full(condition.device().type(), at::kFloat);
+  const auto both = head_ada_lin_->forward(at::silu(condition));  // (B, 1, 2, C)
+  return {both.select(2, 0) + 1, both.select(2, 1)};
+}
+
+torch::Tensor TransformerImpl::head(const torch::Tensor& x, const torch::Tensor& scale, const torch::Tensor& shift) {
+  const AutocastGuard full(x.device().type(), at::kFloat);
+  return head_->forward(modulated_norm(x.to(at::kFloat), scale, shift, options_.norm_eps));  // (B, L, V)
+}
+
+torch::Tensor TransformerImpl::forward(const torch::Tensor& labels, const torch::Tensor& inputs,
+                                       std::optional<at::Generator> generator) {
+  const int64_t scale_count = scale_count_of(inputs), length = scales_.end(scale_count - 1);
+  const auto device = pos_start_.device();
+  const auto dtype = main_dtype(device.type());
+  torch::Tensor condition, x;
+  {
+    const AutocastGuard full(device.type(), at::kFloat);
+    condition = class_emb_->forward(labels);  // (B, C)
+    x = condition.unsqueeze(1) + pos_start_;  // (B, l_0, C)
+    // An empty input still goes through the layer, so that its parameters get (zero) gradients.
+    if (inputs.defined()) x = at::cat({x, word_embed_->forward(inputs.to(at::kFloat))}, 1);
+    x = (x + position_table(length)).to(dtype);  // (B, length, C)
+  }
+  const auto& plan = plan_for(scale_count, x.options().requires_grad(std::nullopt));
+  const auto block_modulations = modulations(condition, dtype);
+  for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i]->forward(x, block_modulations[i], plan, generator);
+  const auto [scale, shift] = head_modulation(condition);
+  return head(x, scale, shift);
+}
+
+KvCache TransformerImpl::begin_sampling(const torch::Tensor& labels) {
+  const at::NoGradGuard no_grad;
+  const auto device = pos_start_.device();
+  const auto dtype = main_dtype(device.type());
+  KvCache cache;
+  const auto condition = class_emb_->forward(labels);  // (B, C)
+  cache.start = condition.unsqueeze(1) + pos_start_;   // (B, l_0, C)
+  cache.positions = position_table(scales_.length());
+  cache.modulations = modulations(condition, dtype);
+  std::tie(cache.head_scale, cache.head_shift) = head_modulation(condition);
+  const std::vector<int64_t> shape = {labels.size(0), options_.heads, scales_.length(),
+                                      options_.width / options_.heads};
+  for (int64_t i = 0; i < options_.depth; ++i) {
+    cache.keys.push_back(at::empty(shape, at::TensorOptions().dtype(dtype).device(device)));
+    cache.values.push_back(at::empty_like(cache.keys.back()));
+  }
+  return cache;
+}
+
+torch::Tensor TransformerImpl::step(int64_t k, const torch::Tensor& inputs, KvCache& cache) {
+  TORCH_CHECK(k == cache.scale, "scales come in order: expected ", cache.scale, ", got ", k);
+  const at::NoGradGuard no_grad;
+  torch::Tensor x = cache.start;
+  if (k > 0) {
+    const AutocastGuard full(cache.start.device().type(), at::kFloat);
+    x = word_embed_->forward(inputs.to(at::kFloat));  // (B, l_k, C)
+    if (x.size(0) * 2 == cache.batch()) x = x.repeat({2, 1, 1});
+  }
+  x = (x + cache.positions.narrow(1, cache.position, scales_.area(k))).to(cache.keys.front().dtype());
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    x = blocks_[i]->step(x, cache.modulations[i], cache.keys[i], cache.values[i], cache.position);
+  }
+  cache.position = scales_.end(k);
+  cache.scale = k + 1;
+  return head(x, cache.head_scale, cache.head_shift);
+}
+
+torch::Tensor drop_labels(const torch::Tensor& labels, int64_t label_free_class, double rate,
+                          at::Generator& generator) {
+  const auto drawn =
+      at::rand({labels.size(0)}, generator, at::TensorOptions().dtype(at::kFloat).device(generator.device()));
+  return at::where((drawn < rate).to(labels.device()), label_free_class, labels);
+}
+
+}  // namespace nextscale
