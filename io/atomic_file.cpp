@@ -26,6 +26,13 @@ bool folder_without_sync(const std::filesystem::path& path, int code) {
 
 AtomicFile::AtomicFile(std::filesystem::path target, FileOperations& operations)
     : target_(std::move(target)), operations_(operations) {
+  std::error_code ignored;
+  const auto status = std::filesystem::status(target_, ignored);
+  // renaming over /dev/null would succeed for root, and take it from the whole machine
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    throw failure({target_.string(), "cannot be replaced", "a regular file",
+                   std::filesystem::is_directory(status) ? "a folder" : "a pipe or device"});
+  }
   part_ = folder_of(target_) / ("." + target_.filename().string() + "." + std::to_string(::getpid()) + ".part");
 }
 

@@ -14,6 +14,7 @@ namespace nextscale {
 /// removed by the destructor otherwise. Its folder must exist.
 class AtomicFile {
  public:
+  /// @throws Error failure if something else than a regular file has that name
   explicit AtomicFile(std::filesystem::path target, FileOperations& operations = system_files());
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;

@@ -9,6 +9,7 @@ seconds=${1:-60}
 readers=("$@")
 [ ${#readers[@]} -gt 0 ] || readers=(safetensors idx tar)
 
+command -v clang++ >/dev/null || { echo "fuzz: clang++ is missing; install clang and libclang-rt-14-dev (or your clang's version)" >&2; exit 1; }
 out=build/fuzz
 mkdir -p $out/include $out/objects
 ln -sfn "$PWD" $out/include/nextscale

@@ -107,6 +107,9 @@ TEST(AtomicFile, ErrorsNameTheTargetAndTheReason) {
   const TemporaryDirectory folder;
   EXPECT_THAT(message_of([&] { write_text_atomically(folder / "none/a.txt", "x"); }),
               HasSubstr("none/a.txt: cannot be written: No such file or directory"));
+  EXPECT_THAT(message_of([&] { write_text_atomically(folder.path(), "x"); }),
+              HasSubstr("expected a regular file, got a folder"));
+  EXPECT_THAT(message_of([&] { write_text_atomically("/dev/null", "x"); }), HasSubstr("/dev/null: cannot be replaced"));
   EXPECT_THAT(message_of([&] { read_text(folder / "b.txt"); }), HasSubstr("b.txt: cannot be read: No such file"));
 }
 
