@@ -1,13 +1,16 @@
 #pragma once
 
-#include <torch/nn/module.h>
-#include <torch/nn/pimpl.h>
-#include <torch/types.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include <torch/nn/module.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/nn/pimpl.h>
+#include <torch/types.h>
 
 #include "nextscale/base/options.h"
 #include "nextscale/base/state_dict.h"
@@ -34,6 +37,9 @@ struct ClassifierOptions {
 };
 
 /// The project's own small judge: a plain convolutional classifier whose features also give a Fréchet distance.
+/// Pictures of an even side from 16 are folded, 2x2 pixels into channels; then 3x3 convolutions, each with batch norm
+/// and ReLU and a 2x2 max pool after every second, the mean over the map, a linear layer with ReLU (features) and one
+/// more (logits). State-dict names: conv_I.weight, norm_I.…, feature.…, head.…
 class ClassifierImpl : public torch::nn::Module {
  public:
   explicit ClassifierImpl(const ClassifierOptions& options);
@@ -42,15 +48,27 @@ class ClassifierImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& pictures);
   /// (B, feature_width), non-negative
   torch::Tensor features(const torch::Tensor& pictures);
+  /// The last layer alone: (B, feature_width) -> (B, classes)
+  torch::Tensor logits(const torch::Tensor& features);
 
  private:
   ClassifierOptions options_;
+  std::vector<torch::nn::Conv2d> convs_;
+  std::vector<torch::nn::BatchNorm2d> norms_;
+  torch::nn::Linear feature_{nullptr}, head_{nullptr};
 };
 TORCH_MODULE(Classifier);
 
 /// One safetensors file, format nextscale.classifier, class names in the metadata ("class_names", a JSON list).
+/// @param file_or_run a file, or a run's folder (io/checkpoint resolve_weights_path)
+/// @returns the network in evaluation mode
+/// @throws Error failure naming the file: not there, another format, damaged
 Classifier load_classifier(const std::filesystem::path& file_or_run);
-void save_classifier(const std::filesystem::path& path, const Classifier& classifier, const std::vector<std::string>& class_names,
-                     const NamedTensors& weights = {});
+/// The class names beside the weights, by index; empty where the file holds none.
+/// @throws Error failure naming the file, also if their number is not that of the classes
+std::vector<std::string> load_class_names(const std::filesystem::path& file_or_run);
+/// @param weights state dict to store instead of the network's own; empty = its own
+void save_classifier(const std::filesystem::path& path, const Classifier& classifier,
+                     const std::vector<std::string>& class_names, const NamedTensors& weights = {});
 
 }  // namespace nextscale
