@@ -42,7 +42,7 @@ void load_transformer_weights(Transformer& transformer, NamedTensors weights, co
     const auto given = find_tensor(weights, name);
     if (!given.defined()) {
       weights.emplace_back(name, own);
-    } else if (given.sizes() != own.sizes() || !at::equal(given.to(own.device(), own.scalar_type()), own)) {
+    } else if (given.sizes() == own.sizes() && !at::equal(given.to(own.device(), own.scalar_type()), own)) {
       throw failure({.where = where + ": " + name,
                      .what = "is not what the config says",
                      .expected = "the values for scales " + transformer->scales().text(),
