@@ -83,6 +83,27 @@ TEST(Picture, EveryFormatIsRecognisedByItsContent) {
   EXPECT_EQ(picture_size(as_bytes(encoded(bgr, ".jpg")), "x"), (PictureSize{20, 30}));
 }
 
+TEST(Picture, AnAnimatedWebpGivesItsFirstFrame) {
+  const auto number = [](size_t value, size_t bytes) {
+    std::string text;
+    for (size_t i = 0; i < bytes; ++i) text += static_cast<char>(value >> (8 * i) & 0xff);
+    return text;
+  };
+  const auto colour = test_picture(6, 10);
+  const auto still = encoded(colour.flip(2).contiguous(), ".webp", {cv::IMWRITE_WEBP_QUALITY, 101});
+  const auto chunk = still.substr(12);  // behind RIFF, size and WEBP
+  // Canvas 14 x 10, one frame of 10 x 6 at (4, 2): offsets are halved, sizes lessened by one.
+  std::string body = "WEBPVP8X" + number(10, 4) + number(2, 4) + number(13, 3) + number(9, 3);
+  body += "ANIM" + number(6, 4) + number(0, 6);
+  body +=
+      "ANMF" + number(16 + chunk.size(), 4) + number(2, 3) + number(1, 3) + number(9, 3) + number(5, 3) + number(0, 4);
+  body += chunk;
+  const auto picture = decoded("RIFF" + number(body.size(), 4) + body);
+  auto expected = at::zeros({10, 14, 3}, at::kByte);
+  expected.slice(0, 2, 8).slice(1, 4, 14).copy_(colour);
+  EXPECT_TRUE(all_close(picture, expected));
+}
+
 TEST(Picture, GifGivesItsFirstFrame) {
   // 3 x 1 pixels of a 4-colour palette: codes clear, 1, 2, 3, end at 3 bits each (the fourth at 3 bits too).
   std::string gif = "GIF89a";
