@@ -35,7 +35,7 @@ struct AttentionPlan {
 };
 
 /// The fastest path as bench/attention_paths measured it (docs/benchmarks.md).
-AttentionPath choose_attention_path(int64_t length, at::DeviceType device);
+AttentionPath choose_attention_path(int64_t length, at::ScalarType dtype, at::DeviceType device);
 
 /// @param scale_count the first scales only (progressive training)
 /// @param options dtype and device of queries, keys and values
