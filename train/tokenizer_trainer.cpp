@@ -1,0 +1,229 @@
+#include "nextscale/train/tokenizer_trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "nextscale/base/error.h"
+#include "nextscale/base/random.h"
+#include "nextscale/base/runtime.h"
+#include "nextscale/io/weights.h"
+#include "nextscale/train/pictures.h"
+#include "nextscale/train/restore.h"
+#include "nextscale/train/seeds.h"
+
+namespace nextscale {
+namespace {
+
+constexpr const char* kCodebook = "quantize.embedding.weight";
+constexpr const char* kTotal = "loss";
+
+const TokenizerRecipe& checked(const TokenizerRecipe& recipe, const DataParts& parts) {
+  check_together(recipe.model);
+  require_side(recipe.model, parts.side, parts.channels);
+  return recipe;
+}
+
+CodebookTrainingOptions codebook_options(const TokenizerTrainingOptions& training) {
+  CodebookTrainingOptions options;
+  // With gradients the running counts still say which codes are dead.
+  if (training.codebook_decay > 0) options.decay = training.codebook_decay;
+  options.restart_below = training.restart_share;
+  return options;
+}
+
+bool decays(const std::string& name, const torch::Tensor& parameter) {
+  return tokenizer_parameter_decays(name, parameter);
+}
+
+}  // namespace
+
+TokenizerTrainer::TokenizerTrainer(const TokenizerRecipe& recipe, const DataParts& parts, const DataOptions& data,
+                                   int64_t steps, int64_t seed, torch::Device device, torch::ScalarType dtype)
+    : recipe_(checked(recipe, parts)),
+      parts_(parts),
+      data_(data),
+      steps_(steps),
+      seed_(seed),
+      continuous_steps_(std::llround(recipe.training.continuous * static_cast<double>(steps))),
+      device_(device),
+      dtype_(dtype),
+      loader_(parts.train, parts, data, recipe.loop.batch, seed),
+      tokenizer_(Tokenizer(recipe.model)) {
+  const auto& training = recipe_.training;
+  // Drawn on the CPU whatever the device, so that a seed means the same weights everywhere.
+  tokenizer_->initialise(purpose_generator(seed, Purpose::initial_weights));
+  tokenizer_->to(device);
+  to_channels_last(*tokenizer_);
+  tokenizer_->train();
+  if (training.codebook_decay > 0) tokenizer_->quantizer()->codebook().set_requires_grad(false);
+  codebook_ = std::make_unique<CodebookTraining>(tokenizer_->quantizer(), codebook_options(training));
+  optimizer_ = std::make_unique<AdamW>(named_parameters(*tokenizer_),
+                                       AdamWOptions{.beta1 = training.beta1, .beta2 = training.beta2}, decays);
+  if (training.ema > 0) ema_.emplace(*tokenizer_, training.ema);
+}
+
+StepReport TokenizerTrainer::step(int64_t step, bool report) {
+  const auto& training = recipe_.training;
+  const auto pictures = loader_.batch(step).pictures.to(device_).contiguous(at::MemoryFormat::ChannelsLast);
+  // Generators of this step alone: nothing to save, and a resumed run draws the same.
+  auto draws = purpose_generator(seed_, Purpose::codebook, step);
+  if (recipe_.model.dropout > 0) {
+    tokenizer_->use_generator(purpose_generator_on(device_, seed_, Purpose::dropout, step));
+  }
+  if (step == continuous_steps_) start_codebook(pictures, draws);
+
+  optimizer_->zero_grad();
+  TokenizerOutput output;
+  {
+    const AutocastGuard autocast(device_.type(), dtype_);
+    output = is_continuous(step) ? tokenizer_->forward_continuous(pictures)
+                                 : tokenizer_->forward(pictures, scales_used(step));
+  }
+  const auto terms = losses(output, pictures);
+  torch::Tensor total = at::zeros({}, pictures.options());
+  for (const auto& term : terms) total = total + term.weight * term.value;
+  total.backward();
+  const auto norm = optimizer_->clip_gradients(training.clip);
+  const auto rates = rates_at(recipe_.schedule, step, steps_);
+  optimizer_->step(rates.lr, rates.weight_decay);
+  guard_codebook(output.quantized, step, draws);
+  if (ema_) {
+    ema_->update(*tokenizer_, step);
+    // Codes that follow a running mean are averages already, and a restarted one must not be mixed with its past.
+    if (training.codebook_decay > 0) {
+      find_tensor(ema_->weights(), kCodebook).copy_(tokenizer_->quantizer()->codebook().detach());
+    }
+  }
+
+  add_to_sums(total.detach(), terms);
+  StepReport out;
+  if (report) {
+    for (auto& [name, sum] : sums_) out.more[name] = sum.item<double>() / static_cast<double>(summed_);
+    out.loss = out.more.at(kTotal);
+    out.more.erase(kTotal);
+    sums_.clear();
+    summed_ = 0;
+    out.lr = rates.lr;
+    out.grad_norm = norm.item<double>();
+  }
+  return out;
+}
+
+std::vector<LossTerm> TokenizerTrainer::losses(const TokenizerOutput& output, const torch::Tensor& pictures) const {
+  const auto& training = recipe_.training;
+  std::vector<LossTerm> terms;
+  if (training.l2 > 0) terms.push_back({"l2", training.l2, at::mse_loss(output.pictures, pictures)});
+  if (training.l1 > 0) terms.push_back({"l1", training.l1, at::l1_loss(output.pictures, pictures)});
+  if (training.vq > 0) terms.push_back({"vq", training.vq, output.quantized.loss});
+  return terms;
+}
+
+int64_t TokenizerTrainer::scales_used(int64_t step) const {
+  const int64_t all = tokenizer_->scales().count(), least = recipe_.training.quantizer_dropout_from;
+  if (recipe_.training.quantizer_dropout <= 0 || least >= all) return 0;
+  auto generator = purpose_generator(seed_, Purpose::quantizer_dropout, step);
+  if (at::rand({}, generator).item<double>() >= recipe_.training.quantizer_dropout) return 0;
+  return at::randint(least, all, {}, generator, at::kLong).item<int64_t>();
+}
+
+void TokenizerTrainer::start_codebook(const torch::Tensor& pictures, at::Generator& generator) {
+  if (continuous_steps_ == 0) {
+    if (recipe_.training.codebook_start != "kmeans") return;
+    const at::NoGradGuard no_grad;
+    const AutocastGuard autocast(device_.type(), dtype_);
+    codebook_->collect(tokenizer_->forward_continuous(pictures).quantized.residuals, generator);
+  }
+  codebook_->start_from_collected(generator);
+}
+
+void TokenizerTrainer::guard_codebook(const QuantizerOutput& quantized, int64_t step, at::Generator& generator) {
+  const auto& training = recipe_.training;
+  if (is_continuous(step)) {
+    // Only the newest batches are kept, so earlier ones need not be drawn from.
+    if (step + CodebookTrainingOptions{}.batches_kept >= continuous_steps_) {
+      codebook_->collect(quantized.residuals, generator);
+    }
+    return;
+  }
+  const bool moves = training.codebook_decay > 0;
+  const bool restarts =
+      training.restart_every > 0 && static_cast<double>(step) < training.restart_until * static_cast<double>(steps_);
+  if (moves || restarts) codebook_->update(quantized, moves);
+  const int64_t since_start = step - continuous_steps_ + 1;
+  if (!restarts || since_start % training.restart_every != 0) return;
+  const auto restarted = codebook_->restart(quantized.residuals, generator);
+  if (!moves && restarted.numel() > 0) forget_moments(restarted);
+}
+
+void TokenizerTrainer::forget_moments(const torch::Tensor& codes) {
+  const at::NoGradGuard no_grad;
+  const auto state = optimizer_->state();
+  for (const char* moment : {".exp_avg", ".exp_avg_sq"}) {
+    find_tensor(state, std::string(kCodebook) + moment).index_fill_(0, codes, 0);
+  }
+  if (!ema_) return;
+  const auto codebook = tokenizer_->quantizer()->codebook().detach();
+  find_tensor(ema_->weights(), kCodebook).index_copy_(0, codes, codebook.index_select(0, codes));
+}
+
+void TokenizerTrainer::add_to_sums(const torch::Tensor& total, const std::vector<LossTerm>& terms) {
+  const at::NoGradGuard no_grad;
+  const auto add = [this](const std::string& name, const torch::Tensor& value) {
+    auto& sum = sums_[name];
+    sum = sum.defined() ? sum + value : value.to(at::kDouble);
+  };
+  add(kTotal, total);
+  for (const auto& term : terms) add(term.name, term.value.detach());
+  ++summed_;
+}
+
+NamedTensors TokenizerTrainer::training_state() const {
+  NamedTensors state;
+  for (const auto& [name, tensor] : codebook_->state()) state.emplace_back("codebook." + name, tensor);
+  for (const auto& [name, tensor] : tokenizer_->quantizer()->training_state()) {
+    state.emplace_back("quantizer." + name, tensor);
+  }
+  return state;
+}
+
+void TokenizerTrainer::save(const CheckpointWriter& checkpoint) {
+  save_tokenizer(checkpoint.file("model.safetensors"), tokenizer_);
+  if (ema_) save_tokenizer(checkpoint.file("ema.safetensors"), tokenizer_, ema_->weights());
+  write_weights(checkpoint.file("optimizer.safetensors"),
+                {.tensors = optimizer_->state(), .metadata = {{"format", "nextscale.optimizer"}}});
+  write_weights(checkpoint.file("codebook.safetensors"),
+                {.tensors = training_state(), .metadata = {{"format", "nextscale.codebook_training"}}});
+}
+
+void TokenizerTrainer::load(const std::filesystem::path& checkpoint) {
+  const auto read = [&](const char* name) { return read_weights(checkpoint / name).tensors; };
+  const auto where = [&](const char* name) { return (checkpoint / name).string(); };
+  load_state_dict(*tokenizer_, read("model.safetensors"), where("model.safetensors"));
+  if (ema_) ema_->load(read("ema.safetensors"), where("ema.safetensors"));
+  optimizer_->load_state(read("optimizer.safetensors"), where("optimizer.safetensors"));
+  restore(training_state(), read("codebook.safetensors"), where("codebook.safetensors"));
+}
+
+void TokenizerTrainer::save_snapshot(const std::filesystem::path& path) {
+  save_tokenizer(path, tokenizer_, ema_ ? ema_->weights() : NamedTensors{});
+}
+
+uint64_t TokenizerTrainer::checkpoint_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [name, tensor] : state_dict(*tokenizer_)) bytes += tensor.nbytes();
+  bytes *= ema_ ? 4 : 3;  // weights, their average, two moments
+  for (const auto& [name, tensor] : training_state()) bytes += tensor.nbytes();
+  return bytes;
+}
+
+int64_t TokenizerTrainer::values() const {
+  int64_t count = 0;
+  for (const auto& [name, tensor] : named_parameters(*tokenizer_)) count += tensor.numel();
+  return count;
+}
+
+}  // namespace nextscale
