@@ -23,7 +23,4 @@ struct GridOptions {
 /// @throws Error failure if the shape is another
 at::Tensor compose_grid(const at::Tensor& pictures, const GridOptions& options = {});
 
-/// Float pictures in [0, 1] of any shape -> uint8, rounded to nearest; uint8 passes. On the CPU, contiguous.
-at::Tensor to_bytes(const at::Tensor& pictures);
-
 }  // namespace nextscale
