@@ -23,6 +23,7 @@ std::string wrapped(const std::string& text, size_t indent) {
     if (end == std::string::npos) end = text.size();
     const size_t length = end - at;
     if (column + length > kLineWidth && column > indent) {
+      while (out.back() == ' ') out.pop_back();
       out += "\n" + std::string(indent, ' ');
       column = indent;
     }
