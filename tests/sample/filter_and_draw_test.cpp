@@ -94,6 +94,13 @@ TEST(FilterLogits, TopPCountsTheProbabilityThatTopKLeft) {
   EXPECT_EQ(kept_mask(filter_logits(logits, 0, 0.5)).sum().item<int64_t>(), 2);
 }
 
+TEST(FilterLogits, TheLikeliestStaysHoweverSmallTopPIs) {
+  const auto logits = at::randn({1, 50, 30}, make_generator(10));
+  const auto kept = kept_mask(filter_logits(logits, 0, 1e-12));  // 1 - 1e-12 is 1 in float32, the whole sum
+  EXPECT_TRUE(all_close(kept.sum(-1), at::ones({1, 50})));
+  EXPECT_TRUE(all_close(kept.to(at::kInt).argmax(-1), logits.argmax(-1)));
+}
+
 TEST(FilterLogits, EachPositionHasItsOwnThreshold) {
   const auto logits = at::tensor({0.F, 1.F, 2.F, 12.F, 11.F, 10.F}).view({1, 2, 3});
   const auto expected = at::tensor({0, 0, 1, 1, 0, 0}).view({1, 2, 3}).to(at::kBool);
