@@ -5,9 +5,10 @@
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/upsample_nearest2d.h>
+
+#include "nextscale/vqvae/norm_silu.h"
 
 namespace nextscale {
 namespace {
@@ -32,7 +33,9 @@ torch::nn::GroupNorm group_norm(int64_t groups, int64_t channels) {
   return torch::nn::GroupNorm(torch::nn::GroupNormOptions(groups, channels).eps(kNormEps));
 }
 
-torch::Tensor norm_silu(torch::nn::GroupNorm& norm, const torch::Tensor& x) { return at::silu(norm(x)); }
+torch::Tensor norm_silu(torch::nn::GroupNorm& norm, const torch::Tensor& x) {
+  return norm_silu(x, norm->weight, norm->bias, norm->options.num_groups(), norm->options.eps());
+}
 
 ResidualBlockImpl::ResidualBlockImpl(const ResidualBlockOptions& options)
     : options_(options),

@@ -103,6 +103,7 @@ torch::Tensor ResidualQuantizerImpl::encode(const torch::Tensor& f, const Scales
 
 std::vector<torch::Tensor> ResidualQuantizerImpl::decode_per_scale(const torch::Tensor& tokens) const {
   check_tokens(tokens);
+  const at::NoGradGuard no_grad;
   const AutocastGuard float32(tokens.device().type(), at::kFloat);
   std::vector<torch::Tensor> all;
   for (int64_t k = 0; k < scales_.count(); ++k) {
@@ -118,6 +119,7 @@ torch::Tensor ResidualQuantizerImpl::decode(const torch::Tensor& tokens) const {
 
 std::vector<torch::Tensor> ResidualQuantizerImpl::decode_growing(const torch::Tensor& tokens) const {
   check_tokens(tokens);
+  const at::NoGradGuard no_grad;
   const AutocastGuard float32(tokens.device().type(), at::kFloat);
   std::vector<torch::Tensor> all;
   for (int64_t k = 0; k < scales_.count(); ++k) {
@@ -130,6 +132,7 @@ std::vector<torch::Tensor> ResidualQuantizerImpl::decode_growing(const torch::Te
 
 torch::Tensor ResidualQuantizerImpl::teacher_forcing_input(const torch::Tensor& tokens) const {
   check_tokens(tokens);
+  const at::NoGradGuard no_grad;
   const AutocastGuard float32(tokens.device().type(), at::kFloat);
   auto f_hat = at::zeros({tokens.size(0), options_.code_width, scales_.last().height, scales_.last().width},
                          embedding_->weight.options().requires_grad(false));
@@ -142,6 +145,7 @@ torch::Tensor ResidualQuantizerImpl::teacher_forcing_input(const torch::Tensor& 
 }
 
 torch::Tensor ResidualQuantizerImpl::lookup(const torch::Tensor& tokens, int64_t k) const {
+  const at::NoGradGuard no_grad;
   const auto& map = scales_.map(k);
   const auto codes = at::embedding(embedding_->weight, tokens);  // (B, l, Cvae)
   return codes.transpose(1, 2).reshape({tokens.size(0), options_.code_width, map.height, map.width});
@@ -151,6 +155,7 @@ torch::Tensor ResidualQuantizerImpl::next_input(int64_t k, torch::Tensor& f_hat,
   if (k < 0 || k >= scales_.count()) {
     throw failure({"next_input", "no such scale", "0 to " + std::to_string(scales_.count() - 1), std::to_string(k)});
   }
+  const at::NoGradGuard no_grad;
   const AutocastGuard float32(codes.device().type(), at::kFloat);
   f_hat.add_(decoded_codes(codes, k));
   return scales_.is_last(k) ? f_hat : area_resize(f_hat, scales_.map(k + 1));
@@ -219,10 +224,11 @@ void ResidualQuantizerImpl::check_features(const torch::Tensor& f, const MapSize
 }
 
 void ResidualQuantizerImpl::check_tokens(const torch::Tensor& tokens) const {
-  if (tokens.dim() == 2 && tokens.size(1) == scales_.length() && tokens.scalar_type() == at::kLong) return;
+  const bool is_int64 = tokens.scalar_type() == at::kLong;
+  if (tokens.dim() == 2 && tokens.size(1) == scales_.length() && is_int64) return;
   const std::vector<int64_t> expected = {tokens.dim() > 0 ? tokens.size(0) : 0, scales_.length()};
   throw failure({"tokens", "shape or type differs", shape_text(expected) + " int64",
-                 shape_text(tokens.sizes()) + " " + dtype_text(tokens.scalar_type())});
+                 shape_text(tokens.sizes()) + " " + (is_int64 ? "int64" : dtype_text(tokens.scalar_type()))});
 }
 
 }  // namespace nextscale

@@ -52,6 +52,7 @@ struct QuantizerOutput {
 
 /// Multi-scale residual quantizer (VAR paper, algorithms 1 and 2; reference models/quant.py, VectorQuantizer2).
 /// State-dict names: ema_vocab_hit_SV (K, V), quant_resi.…, embedding.weight. Always float32: switches autocast off.
+/// What is const records no gradients.
 class ResidualQuantizerImpl : public torch::nn::Module {
  public:
   explicit ResidualQuantizerImpl(const QuantizerOptions& options);
