@@ -31,8 +31,10 @@ at::Tensor captioned(const at::Tensor& pictures, const std::vector<int64_t>& lab
 std::string label_text(int64_t label, const std::vector<std::string>& class_names) {
   if (label < 0) return "no label";
   const auto index = static_cast<size_t>(label);
-  if (index >= class_names.size()) return "class " + std::to_string(label);
-  return std::to_string(label) + " " + class_names[index];
+  const auto number = std::to_string(label);
+  // Data without names has the numbers in their place.
+  if (index >= class_names.size() || class_names[index] == number) return "class " + number;
+  return number + " " + class_names[index];
 }
 
 at::Tensor class_grid(const at::Tensor& pictures, const std::vector<int64_t>& labels,

@@ -8,7 +8,7 @@
 
 namespace nextscale {
 
-/// "7 Sneaker", "class 7" where there are no names, "no label" for -1.
+/// "7 Sneaker", "class 7" where there are no names or they are the numbers, "no label" for -1.
 std::string label_text(int64_t label, const std::vector<std::string>& class_names);
 
 /// One row a class with its name on the left, classes in ascending order, pictures of a class in the order given. Where

@@ -91,6 +91,7 @@ TEST(PickAcrossClasses, ShowsAsManyClassesAsThereAreEvenly) {
 TEST(Gallery, NamesClassesByNumberAndName) {
   EXPECT_EQ(label_text(1, {"shirt", "boot"}), "1 boot");
   EXPECT_EQ(label_text(2, {"shirt", "boot"}), "class 2");
+  EXPECT_EQ(label_text(1, {"0", "1"}), "class 1");
   EXPECT_EQ(label_text(-1, {"shirt"}), "no label");
 }
 
