@@ -209,6 +209,14 @@ TEST(NearestCodes, AreThoseOfTheExactDistanceAtEverySizeAndTheLowestOfEquals) {
   }
 }
 
+TEST(NearestCodes, FindEveryCodeOfACodebook) {
+  for (const int64_t codes : {2, 15, 16, 17, 100}) {
+    const auto codebook = at::randn({codes, 6}, make_generator(2));
+    EXPECT_TRUE(all_close(nearest_codes(codebook, codebook, false), at::arange(codes)));
+    EXPECT_TRUE(all_close(nearest_codes(3 * codebook, codebook, true), at::arange(codes)));
+  }
+}
+
 TEST(NearestCodes, StayInsideTheCodebookWhenVectorsAreNotNumbers) {
   const auto vectors = at::full({3, 4}, NAN);
   EXPECT_TRUE(all_close(nearest_codes(vectors, at::ones({8, 4}), false), at::zeros({3}, at::kLong)));
@@ -223,8 +231,11 @@ TEST(CodeUsage, MeasuresEachScaleByItsOwnSize) {
   EXPECT_NEAR(usage.perplexities()[1], 4, 1e-9);
   EXPECT_EQ(usage.used_share(), 1);
   EXPECT_TRUE(all_close(usage.counts(), at::tensor({1, 1, 0, 0, 2, 2, 2, 2}, at::kLong).view({2, 4})));
-  usage.add(at::zeros({100, 1}, at::kLong));  // the first scale only: code 1 falls below 0.08 of an even use
-  EXPECT_EQ(usage.used_shares(), (std::vector<double>{0.25, 1.0}));
+  // The first scale only, 102 pictures in all: code 1, with 5 hits, is above 0.08 of an even use of this scale (2.04)
+  // though below that of the finest map (8.16); code 2, with one, is below both.
+  for (const auto& [code, pictures] : {std::pair{0, 95}, {1, 4}, {2, 1}})
+    usage.add(at::full({pictures, 1}, code, at::kLong));
+  EXPECT_EQ(usage.used_shares(), (std::vector<double>{0.5, 1.0}));
   usage.clear();
   EXPECT_EQ(usage.used_share(), 0);
   EXPECT_EQ(usage.used_shares(), (std::vector<double>{0, 0}));
