@@ -10,7 +10,7 @@
 #include "nextscale/data/picture_formats.h"
 #include "nextscale/io/bytes.h"
 
-// The one file that knows OpenCV.
+// The file that decodes through OpenCV.
 namespace nextscale::formats {
 namespace {
 
