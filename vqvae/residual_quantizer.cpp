@@ -1,12 +1,13 @@
 #include "nextscale/vqvae/residual_quantizer.h"
 
+#include <algorithm>
+
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mse_loss.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include "nextscale/base/error.h"
 #include "nextscale/base/runtime.h"
@@ -30,52 +31,43 @@ ResidualQuantizerImpl::ResidualQuantizerImpl(const QuantizerOptions& options)
       embedding_(register_module("embedding", torch::nn::Embedding(options.codes, options.code_width))),
       recorded_hits_(at::zeros({}, at::kLong)) {}
 
-QuantizerOutput ResidualQuantizerImpl::forward(const torch::Tensor& f_in, int64_t scales_used) {
+QuantizerOutput ResidualQuantizerImpl::forward(const torch::Tensor& f, int64_t scales_used) {
+  return quantized(f, scales_used <= 0 ? scales_.count() : std::min(scales_used, scales_.count()), /*with_codes=*/true);
+}
+
+QuantizerOutput ResidualQuantizerImpl::forward_continuous(const torch::Tensor& f) {
+  return quantized(f, scales_.count(), /*with_codes=*/false);
+}
+
+QuantizerOutput ResidualQuantizerImpl::quantized(const torch::Tensor& f_in, int64_t scales_used, bool with_codes) {
   check_features(f_in, scales_.last());
   const AutocastGuard float32(f_in.device().type(), at::kFloat);
   const auto f = f_in.to(at::kFloat).contiguous();
   const auto target = f.detach();
-  const int64_t used = scales_used <= 0 ? scales_.count() : std::min(scales_used, scales_.count());
 
   auto rest = target.clone();
   QuantizerOutput out;
   torch::Tensor f_hat;
   std::vector<torch::Tensor> ids;
-  for (int64_t k = 0; k < used; ++k) {
-    const auto& map = scales_.map(k);
-    const auto vectors = rows(shrunk(rest, k));  // (B * l, Cvae)
-    const auto nearest = nearest_codes(vectors, embedding_->weight, options_.znorm);
-    if (is_training()) record_hits(nearest, k);
-    out.residuals.push_back(vectors);
-    ids.push_back(nearest.view({f.size(0), -1}));
-    const auto codes = at::embedding(embedding_->weight, nearest.view({f.size(0), map.height, map.width}));
-    const auto h = quant_resi_(grown(codes.permute({0, 3, 1, 2}), k), k, scales_.count());  // (B, Cvae, h, w)
+  for (int64_t k = 0; k < scales_used; ++k) {
+    auto codes = shrunk(rest, k);  // (B, Cvae, side_k, side_k), what the codes are to stand for
+    out.residuals.push_back(rows(codes));
+    if (with_codes) {
+      const auto nearest = nearest_codes(out.residuals.back(), embedding_->weight, options_.znorm);
+      if (is_training()) record_hits(nearest, k);
+      ids.push_back(nearest.view({f.size(0), -1}));
+      codes = at::embedding(embedding_->weight, nearest.view({f.size(0), codes.size(2), codes.size(3)}))
+                  .permute({0, 3, 1, 2});
+    }
+    const auto h = quant_resi_(grown(codes, k), k, scales_.count());  // (B, Cvae, h, w)
     f_hat = f_hat.defined() ? f_hat + h : h;
-    rest.sub_(h.detach());
+    rest = rest - h.detach();
     const auto loss = at::mse_loss(f_hat.detach(), f).mul_(options_.beta) + at::mse_loss(f_hat, target);
     out.loss = out.loss.defined() ? out.loss + loss : loss;
   }
-  out.loss = out.loss / static_cast<double>(used);
+  out.loss = out.loss / static_cast<double>(scales_used);
   out.f_hat = (f_hat.detach() - target).add_(f);
-  out.tokens = at::cat(ids, 1);
-  return out;
-}
-
-QuantizerOutput ResidualQuantizerImpl::forward_continuous(const torch::Tensor& f_in) {
-  check_features(f_in, scales_.last());
-  const AutocastGuard float32(f_in.device().type(), at::kFloat);
-  const auto f = f_in.to(at::kFloat).contiguous();
-
-  QuantizerOutput out;
-  auto rest = f;
-  for (int64_t k = 0; k < scales_.count(); ++k) {
-    const auto small = shrunk(rest, k);  // (B, Cvae, side_k, side_k)
-    out.residuals.push_back(rows(small.detach()));
-    const auto h = quant_resi_(grown(small, k), k, scales_.count());
-    out.f_hat = out.f_hat.defined() ? out.f_hat + h : h;
-    rest = rest - h;
-  }
-  out.loss = at::zeros({}, f.options());
+  if (with_codes) out.tokens = at::cat(ids, 1);
   return out;
 }
 

@@ -64,8 +64,9 @@ class ResidualQuantizerImpl : public torch::nn::Module {
   /// Training; in training mode it also updates ema_vocab_hit_SV.
   /// @param f (B, Cvae, h, w) @param scales_used decode only the first n scales (quantizer dropout); 0 = all
   QuantizerOutput forward(const torch::Tensor& f, int64_t scales_used = 0);
-  /// Start-up without codes: each scale's residual, shrunk to its map, takes the place of its codes, so that encoder,
-  /// decoder and phi find each other before there is a codebook. Gradients flow through; loss 0, no tokens.
+  /// Start-up without codes: each scale's residual, shrunk to its map, takes the place of its codes; no tokens. All
+  /// else is as with codes, straight-through and loss too: phi must learn to blend coarse maps before there is a
+  /// codebook. (Gradients through phi instead of the loss left a third of the codes unused after the k-means start.)
   QuantizerOutput forward_continuous(const torch::Tensor& f);
 
   /// Token maps of all scales, joined: (B, L) int64.
@@ -102,6 +103,7 @@ class ResidualQuantizerImpl : public torch::nn::Module {
   NamedTensors training_state() const { return {{"recorded_hits", recorded_hits_}}; }
 
  private:
+  QuantizerOutput quantized(const torch::Tensor& f, int64_t scales_used, bool with_codes);
   torch::Tensor decoded_codes(const torch::Tensor& codes, int64_t k) const;
   torch::Tensor shrunk(const torch::Tensor& rest, int64_t k);
   torch::Tensor grown(const torch::Tensor& codes, int64_t k);
