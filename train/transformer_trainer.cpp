@@ -96,12 +96,13 @@ torch::Tensor TransformerTrainer::loss_of(const torch::Tensor& logits, const tor
 StepReport TransformerTrainer::step(int64_t step, bool report) {
   const auto& training = recipe_.training;
   const auto& scales = transformer_->scales();
-  const auto stage =
-      progressive_stage({.share = training.progressive,
-                         .first_scale = training.progressive_first,
-                         .warmup_steps = recipe_.schedule.warmup * static_cast<double>(steps_),
-                         .stage_warmup_steps = training.progressive_warmup * static_cast<double>(steps_)},
-                        step, steps_, scales.count());
+  auto stage = progressive_stage({.share = training.progressive,
+                                  .first_scale = training.progressive_first,
+                                  .warmup_steps = recipe_.schedule.warmup * static_cast<double>(steps_),
+                                  .stage_warmup_steps = training.progressive_warmup * static_cast<double>(steps_)},
+                                 step, steps_, scales.count());
+  // With all scales nothing is held back, as in the reference.
+  if (stage.newest_scale + 1 == scales.count()) stage = {.newest_scale = -1, .newest_weight = 1};
   auto batch = source_->batch(step);
   if (stage.newest_scale >= 0) {
     const int64_t length = scales.end(stage.newest_scale);
