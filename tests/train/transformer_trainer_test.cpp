@@ -64,6 +64,31 @@ TEST(TransformerTrainer, ValidationIsTheLossOfHeldOutTokensWithLabelsKept) {
   EXPECT_NEAR(numbers.at("reducible"), expected - 1.0, 1e-5);
 }
 
+TEST(TransformerTrainer, NoTokenIsPredictedFromItselfOrFromFinerScales) {
+  auto trainer = toy_trainer(tiny_transformer_recipe(), toy_cache(), 20);
+  for (int64_t step = 0; step < 10; ++step) trainer.step(step, false);
+  const at::NoGradGuard no_grad;
+  auto transformer = trainer.transformer();
+  transformer->eval();
+  const auto cache = toy_cache();
+  const auto quantizer = quantizer_of(cache);
+  const auto logits = [&](const at::Tensor& tokens) {
+    return transformer->forward(cache.val_labels, quantizer->teacher_forcing_input(tokens));
+  };
+  const auto tokens = cache.val_tokens.to(at::kLong);
+  const auto before = logits(tokens);
+  const auto& scales = transformer->scales();
+  for (int64_t k = 0; k < scales.count(); ++k) {
+    auto changed = tokens.clone();
+    changed.narrow(1, scales.begin(k), scales.length() - scales.begin(k)).add_(5).remainder_(16);
+    const auto after = logits(changed);
+    EXPECT_TRUE(all_close(after.narrow(1, 0, scales.end(k)), before.narrow(1, 0, scales.end(k)), {.absolute = 1e-5}));
+    if (scales.is_last(k)) continue;
+    const auto next = [&](const at::Tensor& all) { return all.narrow(1, scales.begin(k + 1), scales.area(k + 1)); };
+    EXPECT_FALSE(all_close(next(after), next(before), {.absolute = 1e-3})) << "scale " << k << " is not seen";
+  }
+}
+
 TEST(TransformerTrainer, AccumulatedPartsMakeTheSameStepAsTheWholeBatch) {
   auto recipe = tiny_transformer_recipe();
   auto whole = toy_trainer(recipe, toy_cache(), 30);
