@@ -84,7 +84,7 @@ struct TokenizerRecipe {
   int64_t validations = 10;  ///< in a run whose --validate-every is not given
 };
 /// Steps of the fast preset: about three minutes for 28 px pictures on two cores.
-inline constexpr int64_t kFastTokenizerSteps = 2800;
+inline constexpr int64_t kFastTokenizerSteps = 3400;
 /// fast or published. @throws Error usage for another name, or a picture side that the preset cannot take
 TokenizerRecipe tokenizer_recipe(const std::string& preset, int64_t picture_side, int64_t picture_channels);
 

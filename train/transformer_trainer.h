@@ -77,7 +77,7 @@ struct TransformerRecipe {
   double lr_per_256 = 0;  ///< published recipes scale the peak rate with the batch: lr = this * batch / 256; 0 = fixed
 };
 /// Steps of the fast preset: seven to eight minutes for 28 px pictures on two cores.
-inline constexpr int64_t kFastTransformerSteps = 6000;
+inline constexpr int64_t kFastTransformerSteps = 7200;
 /// fast, d16, d20, d24, d30 or d36-s. @throws Error usage for another name
 TransformerRecipe transformer_recipe(const std::string& preset);
 /// Free choice of depth: d16's training, the published family's width, heads and stochastic depth.
