@@ -129,7 +129,7 @@ class Outputs {
     const auto bytes = bytes_from_unit_range(samples.pictures);  // (N, H, W, C)
     for (size_t i = 0; i < labels.size(); ++i) {
       const auto picture = bytes[static_cast<int64_t>(i)];
-      write_png(fs::path(files_.out) / picture_name(count(), labels[i]), picture);
+      write_png(fs::path(files_.out) / picture_name(count(), labels[i]), picture, Sync::later);
       labels_.push_back(labels[i]);
       keep_for_grid(picture, labels[i]);
     }
@@ -147,6 +147,7 @@ class Outputs {
 
   void write_rest() const {
     if (count() == 0) return;
+    sync_file_system(files_.out);
     if (!files_.grid.empty()) write_png(files_.grid, class_grid(at::stack(grid_), grid_labels_, class_names_));
     if (!strip_.empty()) write_png(files_.scales_strip, scale_strip(strip_, scale_names_, strip_labels_, class_names_));
     if (!files_.tokens_out.empty()) {

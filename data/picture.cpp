@@ -12,7 +12,6 @@
 
 #include "nextscale/base/error.h"
 #include "nextscale/data/picture_formats.h"
-#include "nextscale/io/atomic_file.h"
 #include "nextscale/io/bytes.h"
 #include "nextscale/io/mapped_file.h"
 
@@ -119,8 +118,10 @@ std::string encode_png(const at::Tensor& picture) {
   return formats::encode_png(values.const_data_ptr<uint8_t>(), values.size(0), values.size(1), channels);
 }
 
-void write_png(const std::filesystem::path& path, const at::Tensor& picture) {
-  write_text_atomically(path, encode_png(picture));
+void write_png(const std::filesystem::path& path, const at::Tensor& picture, Sync sync) {
+  AtomicFile file(path);
+  file.write(as_bytes(encode_png(picture)));
+  file.commit(sync);
 }
 
 }  // namespace nextscale

@@ -8,6 +8,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "nextscale/io/atomic_file.h"
+
 namespace nextscale {
 
 struct PictureSize {
@@ -47,6 +49,6 @@ at::Tensor bytes_from_unit_range(const at::Tensor& pictures);
 /// PNG file of (H, W), (H, W, 1) or (H, W, 3) uint8, as bytes.
 std::string encode_png(const at::Tensor& picture);
 /// Complete or not there. @throws Error failure naming the file
-void write_png(const std::filesystem::path& path, const at::Tensor& picture);
+void write_png(const std::filesystem::path& path, const at::Tensor& picture, Sync sync = Sync::now);
 
 }  // namespace nextscale

@@ -56,14 +56,15 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   }
 }
 
-void AtomicFile::commit() {
+void AtomicFile::commit(Sync sync) {
   if (descriptor_ < 0) open(O_WRONLY);  // written by somebody else
-  if (operations_.fsync(descriptor_) != 0) throw system_failure(target_, "cannot be written", errno);
+  if (sync == Sync::now && operations_.fsync(descriptor_) != 0)
+    throw system_failure(target_, "cannot be written", errno);
   // close() may report a write that failed late (network file systems)
   if (operations_.close(std::exchange(descriptor_, -1)) != 0) throw system_failure(target_, "cannot be written", errno);
   if (operations_.rename(part_, target_) != 0) throw system_failure(target_, "cannot be put in its place", errno);
   committed_ = true;
-  sync_to_disk(folder_of(target_), operations_);
+  if (sync == Sync::now) sync_to_disk(folder_of(target_), operations_);
 }
 
 void write_text_atomically(const std::filesystem::path& path, std::string_view text, FileOperations& operations) {
@@ -74,6 +75,15 @@ void write_text_atomically(const std::filesystem::path& path, std::string_view t
 
 std::string read_text(const std::filesystem::path& path) {
   return std::string(as_text(MappedFile::open(path)->bytes()));
+}
+
+void sync_file_system(const std::filesystem::path& folder, FileOperations& operations) {
+  const int descriptor = operations.open(folder, O_RDONLY, 0);
+  if (descriptor < 0) throw system_failure(folder, "cannot be written to disk", errno);
+  const int synced = operations.sync_file_system(descriptor);
+  const int code = errno;
+  operations.close(descriptor);
+  if (synced != 0) throw system_failure(folder, "cannot be written to disk", code);
 }
 
 void sync_to_disk(const std::filesystem::path& path, FileOperations& operations) {

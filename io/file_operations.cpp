@@ -20,6 +20,7 @@ ssize_t FileOperations::write(int descriptor, const void* bytes, size_t count) {
 }
 
 int FileOperations::fsync(int descriptor) { return ::fsync(descriptor); }
+int FileOperations::sync_file_system(int descriptor) { return ::syncfs(descriptor); }
 int FileOperations::close(int descriptor) { return ::close(descriptor); }
 
 int FileOperations::rename(const std::filesystem::path& from, const std::filesystem::path& to) {

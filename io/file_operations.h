@@ -18,6 +18,8 @@ class FileOperations {
   virtual int open(const std::filesystem::path& path, int flags, mode_t mode);
   virtual ssize_t write(int descriptor, const void* bytes, size_t count);
   virtual int fsync(int descriptor);
+  /// syncfs(2): all of the file system that the descriptor lies on.
+  virtual int sync_file_system(int descriptor);
   virtual int close(int descriptor);
   virtual int rename(const std::filesystem::path& from, const std::filesystem::path& to);
   /// Two names change places in one step (renameat2). errno EINVAL or ENOSYS where the file system cannot.

@@ -22,10 +22,6 @@ nlohmann::json metadata_json(const WeightsFile& file, const std::string& key, co
   return json;
 }
 
-/// A block of pixels that becomes channels: convolutions on whole pixels would take most of the time and add little (on
-/// 28 px, four passes over the data with folding cost as much as two without and end half a percent better).
-int64_t fold_of(const ClassifierOptions& options) { return options.side % 2 == 0 && options.side >= 16 ? 2 : 1; }
-
 struct StoredClassifier {
   std::string where;
   WeightsFile file;
@@ -48,7 +44,7 @@ ClassifierImpl::ClassifierImpl(const ClassifierOptions& options)
     : options_(options),
       feature_(register_module("feature", torch::nn::Linear(options.widths.back(), options.feature_width))),
       head_(register_module("head", torch::nn::Linear(options.feature_width, options.classes))) {
-  int64_t width = options.channels * fold_of(options) * fold_of(options);
+  int64_t width = options.channels * options.fold * options.fold;
   for (size_t i = 0; i < options.widths.size(); ++i) {
     const std::string number = std::to_string(i);
     // No bias: the norm behind it takes the mean away again.
@@ -60,7 +56,7 @@ ClassifierImpl::ClassifierImpl(const ClassifierOptions& options)
 }
 
 torch::Tensor ClassifierImpl::features(const torch::Tensor& pictures) {
-  const int64_t fold = fold_of(options_);
+  const int64_t fold = options_.fold;
   auto h =
       fold > 1 ? at::pixel_unshuffle(pictures, fold) : pictures;  // (B, channels * fold^2, side / fold, side / fold)
   for (size_t i = 0; i < convs_.size(); ++i) {

@@ -21,6 +21,7 @@ struct ClassifierOptions {
   int64_t classes = 10;
   int64_t channels = 3;
   int64_t side = 32;
+  int64_t fold = 1;
   std::vector<int64_t> widths = {24, 32, 48, 64, 96};
   int64_t feature_width = 64;
 
@@ -30,6 +31,8 @@ struct ClassifierOptions {
         option("classes", &O::classes, "number of classes", between(1, 1 << 20)),
         option("channels", &O::channels, "channels of the pictures", between(1, 4)),
         option("side", &O::side, "side of the pictures", between(1, 4096)),
+        option("fold", &O::fold,
+               "blocks of so many pixels square become channels before the first convolution; 1 = none", between(1, 8)),
         option("widths", &O::widths, "channels of the convolutions", between(1, 4096)),
         option("feature_width", &O::feature_width, "width of the features before the last layer", between(1, 65536)),
     };
@@ -37,7 +40,7 @@ struct ClassifierOptions {
 };
 
 /// The project's own small judge: a plain convolutional classifier whose features also give a Fréchet distance.
-/// Pictures of an even side from 16 are folded, 2x2 pixels into channels; then 3x3 convolutions, each with batch norm
+/// Folding (if any), then 3x3 convolutions, each with batch norm
 /// and ReLU and a 2x2 max pool after every second, the mean over the map, a linear layer with ReLU (features) and one
 /// more (logits). State-dict names: conv_I.weight, norm_I.…, feature.…, head.…
 class ClassifierImpl : public torch::nn::Module {

@@ -20,7 +20,7 @@ namespace nextscale {
 
 struct ClassifierTrainingOptions {
   double label_smoothing = 0.0;
-  int64_t shift = 1;
+  int64_t shift = 0;
   int64_t quick_validation = 1000;
 
   static constexpr auto table() {

@@ -70,6 +70,18 @@ TEST(Classifier, TakesAnySideAndAnyNumberOfConvolutions) {
   }
 }
 
+TEST(Classifier, FoldsBlocksOfPixelsIntoChannels) {
+  at::manual_seed(3);
+  Classifier folded(ClassifierOptions{.classes = 2, .channels = 1, .side = 8, .fold = 2, .widths = {4, 6}});
+  EXPECT_EQ(folded->named_parameters()["conv_0.weight"].sizes(), at::IntArrayRef({4, 4, 3, 3}));
+  folded->eval();
+  // Within a block, a pixel further along is another channel, not another place.
+  auto picture = at::zeros({1, 1, 8, 8});
+  picture[0][0][3][3] = 1;
+  EXPECT_FALSE(at::allclose(folded->features(picture), folded->features(picture.roll(1, 3))));
+  EXPECT_EQ(folded->forward(picture).sizes(), at::IntArrayRef({1, 2}));
+}
+
 TEST(Classifier, ComesBackFromItsFileWithWeightsStatisticsOptionsAndNames) {
   const TemporaryDirectory folder;
   auto classifier = trained();
