@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "nextscale/io/atomic_file.h"
+#include "nextscale/io/npy.h"
+
+namespace nextscale {
+
+/// Writes numpy's archive of arrays (as numpy.savez: a zip file of NAME.npy, not compressed) one array after another
+/// and piece by piece, so that no array need stand in memory; of any size. Complete and in its place after finish(),
+/// not there (an older file of that name untouched) if finish() was not reached.
+class NpzWriter {
+ public:
+  explicit NpzWriter(const std::filesystem::path& path, FileOperations& operations = system_files());
+  /// Begins an array; the one before must be whole.
+  /// @param name of printable ASCII, each once
+  /// @throws Error failure naming file and array: values of the array before are missing, a name that cannot be, a type
+  /// that numpy does not have (BF16), or the disk is full
+  void begin(const std::string& name, Dtype dtype, const std::vector<int64_t>& shape);
+  /// The array's next values, little-endian, C order. @throws Error failure if they are too many, or the disk is full
+  void write(std::span<const std::byte> values);
+  /// @throws Error failure if values are missing or the file cannot be put in its place
+  void finish();
+
+ private:
+  struct Member {
+    std::string name;  // with .npy
+    uint64_t offset = 0, size = 0;
+    uint32_t crc = 0;
+  };
+  void put(std::span<const std::byte> bytes);
+  void put_content(std::span<const std::byte> bytes);
+  void end_member();
+  std::string here() const;
+
+  std::string where_;
+  AtomicFile file_;
+  std::vector<Member> members_;
+  std::unordered_set<std::string> names_;
+  uint64_t position_ = 0;  // in the file
+  uint64_t left_ = 0;      // bytes of values that the newest member lacks
+};
+
+}  // namespace nextscale
