@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <span>
 #include <string>
 #include <unordered_set>
@@ -10,8 +11,34 @@
 
 #include "nextscale/io/atomic_file.h"
 #include "nextscale/io/npy.h"
+#include "nextscale/io/zip.h"
 
 namespace nextscale {
+
+/// numpy's archive of arrays (.npz), as numpy.savez and savez_compressed write it, for reading by name. Members that
+/// are no arrays are passed over.
+class NpzFile {
+ public:
+  /// The file is mapped. @throws Error failure naming the file: no archive, damaged, a name twice
+  explicit NpzFile(const std::filesystem::path& path);
+  /// @param where names the file in errors
+  NpzFile(SharedBytes archive, std::string where);
+
+  const std::vector<std::string>& names() const { return names_; }  ///< in the order of the archive
+  bool has(const std::string& name) const;
+  /// Values of a stored array point into the file; those of a compressed one are decompressed at the first call and
+  /// kept.
+  /// @param checksums `never` spares a pass over the values of a stored array
+  /// @throws Error failure naming file, array, expected and found: not there (names those that are), damaged, and all
+  /// that parse_npy refuses
+  const NpyArray& array(const std::string& name, ZipChecksums checksums = ZipChecksums::always);
+
+ private:
+  std::string where_;
+  ZipReader zip_;
+  std::vector<std::string> names_;
+  std::map<std::string, NpyArray> read_;
+};
 
 /// Writes numpy's archive of arrays (as numpy.savez: a zip file of NAME.npy, not compressed) one array after another
 /// and piece by piece, so that no array need stand in memory; of any size. Complete and in its place after finish(),
