@@ -6,6 +6,8 @@
 #include <unordered_map>
 
 #include <ATen/ATen.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "nextscale/base/error.h"
 #include "nextscale/io/mapped_file.h"
@@ -73,10 +75,21 @@ at::Tensor make_tensor(const SafetensorsEntry& entry, const std::shared_ptr<cons
   return at::from_blob(data, entry.shape, [held = map](void*) mutable { held.reset(); }, options);
 }
 
+/// Whole pages of a private map that nobody has changed: they come from the file again when they are read. A storage
+/// that was copied thus does not stand in memory twice.
+void forget_pages(std::span<const std::byte> bytes) {
+  static const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<uintptr_t>(bytes.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 /// Makes tensors of a .pth's views. A storage that is not aligned (the older form) is copied once, however many tensors
 /// share it.
 class PthTensors {
  public:
+  explicit PthTensors(std::shared_ptr<const void> map) : map_(std::move(map)) {}
+
   at::Tensor make(const PthTensor& tensor, const std::string& where) {
     const auto options = at::TensorOptions().dtype(scalar_type(tensor.dtype));
     const auto touched = tensor.data();
@@ -88,7 +101,10 @@ class PthTensors {
     std::function<void(void*)> release = [held = tensor.storage.owner](void*) mutable { held.reset(); };
     if (!is_aligned(touched.data(), tensor.dtype)) {
       const auto found = copies_.try_emplace(storage, at::Tensor()).first;
-      if (!found->second.defined()) found->second = copy_of(tensor.storage.bytes);
+      if (!found->second.defined()) {
+        found->second = copy_of(tensor.storage.bytes);
+        if (tensor.storage.owner == map_) forget_pages(tensor.storage.bytes);
+      }
       begin = static_cast<std::byte*>(found->second.data_ptr()) + (touched.data() - storage);
       release = [held = found->second](void*) mutable { held.reset(); };
     }
@@ -97,6 +113,7 @@ class PthTensors {
   }
 
  private:
+  std::shared_ptr<const void> map_;  // of the file
   std::unordered_map<const std::byte*, at::Tensor> copies_;
 };
 
@@ -109,11 +126,11 @@ WeightsFile weights_of(const std::shared_ptr<const MappedFile>& map, const Safet
   return file;
 }
 
-WeightsFile weights_of(const PthFile& parsed, const std::string& where) {
+WeightsFile weights_of(const std::shared_ptr<const MappedFile>& map, const PthFile& parsed, const std::string& where) {
   WeightsFile file;
   file.metadata["source"] = "pth";
   file.tensors.reserve(parsed.tensors.size());
-  PthTensors tensors;
+  PthTensors tensors(map);
   for (const auto& [name, tensor] : parsed.tensors) {
     file.tensors.emplace_back(name, tensors.make(tensor, where + ": " + name));
   }
@@ -167,7 +184,7 @@ WeightsFile read_weights(const std::filesystem::path& path) {
   const auto bytes = map->bytes();
   const auto where = path.string();
   if (looks_like_safetensors(bytes)) return weights_of(map, parse_safetensors(bytes, where), where);
-  if (looks_like_pth(bytes)) return weights_of(parse_pth({map, bytes}, where), where);
+  if (looks_like_pth(bytes)) return weights_of(map, parse_pth({map, bytes}, where), where);
   throw unknown_file(bytes, where);
 }
 
@@ -176,7 +193,7 @@ WeightsFile read_pth(const std::filesystem::path& path) {
   const auto where = path.string();
   if (!looks_like_pth(map->bytes())) throw unknown_file(map->bytes(), where);
   const auto parsed = parse_pth({map, map->bytes()}, where);
-  auto file = weights_of(parsed, where);
+  auto file = weights_of(map, parsed, where);
   for (const auto& [name, text] : parsed.values) file.metadata.try_emplace(name, text);
   return file;
 }

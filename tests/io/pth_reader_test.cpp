@@ -173,6 +173,16 @@ TEST(PthReader, StoredTensorsPointIntoTheFileAndViewsOfOneStorageShareIt) {
   EXPECT_THAT(file.tensors[2].tensor.strides, ElementsAre(6, 1));
 }
 
+TEST(PthReader, StridesOfSidesOfOneDoNotMatter) {
+  const std::vector<std::byte> bytes(64);
+  const PthTensor tensor{Dtype::f32, {2, 1, 3}, {3, 99, 1}, 4, {nullptr, bytes}};
+  EXPECT_TRUE(tensor.contiguous());
+  EXPECT_EQ(tensor.data().data(), bytes.data() + 16);
+  EXPECT_EQ(tensor.data().size(), 24u);
+  EXPECT_FALSE((PthTensor{Dtype::f32, {2, 1, 3}, {4, 3, 1}, 0, {nullptr, bytes}}.contiguous()));
+  EXPECT_TRUE((PthTensor{Dtype::f32, {2, 0}, {7, 7}, 99, {nullptr, bytes}}.data().empty()));
+}
+
 TEST(PthReader, ChecksumsOfThePickleAreComparedAndOfTensorsOnRequest) {
   auto bytes = read_file(carried("valid_plain"));
   const auto name = bytes.find("X\x01"), value = bytes.find(std::string("\0\0\x80\x3F", 4));
