@@ -199,16 +199,6 @@ TEST(PthReader, ChecksumsOfThePickleAreComparedAndOfTensorsOnRequest) {
   EXPECT_EQ(parse(other_value, ZipChecksums::always), "x: archive/data/0: content differs from its checksum");
 }
 
-TEST(PthReader, EveryTruncationOfACarriedFileIsRefused) {
-  for (const auto& name : seeds("valid_")) {
-    const auto bytes = read_file(carried(name));
-    for (size_t size = 0; size < bytes.size(); ++size) {
-      const std::vector<char> cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
-      EXPECT_FALSE(one_pth(as_bytes({cut.data(), cut.size()}))) << name << " cut to " << size << " bytes";
-    }
-  }
-}
-
 // --- pickles ---------------------------------------------------------------------------------------------------------
 
 TEST(Pickle, AMillionNestedListsNeedNoStackToReadOrToForget) {
