@@ -30,6 +30,7 @@ class Subset : public StoredDataset {
   std::string key(int64_t i) const override { return all_->key(at(i)); }
   PictureSize size_of(int64_t i) const override { return all_->size_of(at(i)); }
   uint64_t bytes_of(int64_t i) const override { return all_->bytes_of(at(i)); }
+  at::Tensor decoded(int64_t i, std::string& fault) const override { return all_->decoded(at(i), fault); }
 
  private:
   int64_t at(int64_t i) const { return chosen_.at(static_cast<size_t>(i)); }
@@ -175,6 +176,10 @@ DataParts open_data(const DataOptions& options) {
     throw usage({.where = "--channels", .what = "out of range", .expected = "0, 1 or 3", .got = "2"});
   auto stored = open_stored(options);
   if (!stored.val) hold_out_share(stored, options.val_share);
+  if (options.skip_bad) {  // each part for itself: no held-out picture may slip into training
+    stored.train = skipping_bad(stored.train);
+    stored.val = skipping_bad(stored.val);
+  }
 
   const Looks looks(*stored.train, *stored.val);
   DataParts parts;

@@ -23,6 +23,8 @@ struct DataOptions {
   std::string class_index;
   bool unconditional = false;
   int64_t channels = 0;
+  bool apply_exif = false;
+  bool skip_bad = false;
   int64_t workers = 2;
 
   static constexpr auto table() {
@@ -45,6 +47,10 @@ struct DataOptions {
         option("unconditional", &O::unconditional, "ignore classes"),
         option("channels", &O::channels, "1 grey, 3 colour; 0 = that of the data (folders of picture files: 3)",
                between(0, 3)),
+        option("apply_exif", &O::apply_exif, "turn pictures as their EXIF orientation says (the reference does not)"),
+        option("skip_bad", &O::skip_bad,
+               "the next good picture of its class takes the place of one that cannot be decoded; counted and named in "
+               "the run's record"),
         option("workers", &O::workers, "threads that read pictures", between(0, 256)),
     };
   }
@@ -62,6 +68,10 @@ class Dataset {
   virtual at::Tensor picture(int64_t i) const = 0;
   /// For messages: "train/n01440764/x.JPEG", "train-images-idx3-ubyte.gz[17]".
   virtual std::string name(int64_t i) const = 0;
+  /// With --skip-bad: another picture was given for picture i. Known once picture(i) was called.
+  virtual bool is_replaced(int64_t) const { return false; }
+  /// Why pictures that were met so far cannot be decoded, a line each, in the part's order.
+  virtual std::vector<std::string> faults() const { return {}; }
 };
 
 struct DataParts {

@@ -55,19 +55,28 @@ struct Item {
 
 class FileDataset : public StoredDataset {
  public:
-  FileDataset(View view, std::vector<Item> items, int64_t channels)
-      : view_(std::move(view)), items_(std::move(items)), channels_(channels) {}
+  FileDataset(View view, std::vector<Item> items, int64_t channels, Exif exif)
+      : view_(std::move(view)), items_(std::move(items)), channels_(channels), exif_(exif) {}
 
   int64_t size() const override { return static_cast<int64_t>(items_.size()); }
   int64_t label(int64_t i) const override { return item(i).label; }
   at::Tensor picture(int64_t i) const override {
     const auto content = view_.store->content(item(i).file);
-    return decode_picture(content.bytes, channels_, where(i));
+    return decode_picture(content.bytes, channels_, where(i), exif_);
+  }
+  at::Tensor decoded(int64_t i, std::string& fault) const override {
+    const auto content = view_.store->content(item(i).file);
+    try {
+      return decode_picture(content.bytes, channels_, where(i), exif_);
+    } catch (const Error& error) {
+      fault = error.what();
+      return {};
+    }
   }
   std::string name(int64_t i) const override { return view_.store->shown(item(i).file); }
   std::string key(int64_t i) const override { return std::string(view_.inside(item(i).file)); }
   PictureSize size_of(int64_t i) const override {
-    return picture_size(view_.store->content(item(i).file).bytes, where(i));
+    return picture_size(view_.store->content(item(i).file).bytes, where(i), exif_);
   }
   uint64_t bytes_of(int64_t i) const override { return view_.store->pictures()[item(i).file].bytes; }
 
@@ -78,6 +87,7 @@ class FileDataset : public StoredDataset {
   View view_;
   std::vector<Item> items_;
   int64_t channels_;
+  Exif exif_;
 };
 
 std::string_view first_folder(std::string_view name) { return name.substr(0, std::min(name.find('/'), name.size())); }
@@ -91,7 +101,7 @@ auto order_key(std::string_view name) {
 }
 
 // @param index nullptr: no classes
-std::shared_ptr<const StoredDataset> open_part(const View& view, const ClassIndex* index, int64_t channels) {
+std::shared_ptr<const StoredDataset> open_part(const View& view, const ClassIndex* index, int64_t channels, Exif exif) {
   auto files = view.pictures();
   std::sort(files.begin(), files.end(),
             [&](size_t a, size_t b) { return order_key(view.inside(a)) < order_key(view.inside(b)); });
@@ -117,7 +127,7 @@ std::shared_ptr<const StoredDataset> open_part(const View& view, const ClassInde
         {.where = view.where(), .what = "class folders without pictures", .expected = {}, .got = short_list(empty)});
   }
   if (items.empty()) throw failure({.where = view.where(), .what = "no pictures inside"});
-  return std::make_shared<FileDataset>(view, std::move(items), channels);
+  return std::make_shared<FileDataset>(view, std::move(items), channels, exif);
 }
 
 void check_same_classes(const View& train, const View& val) {
@@ -147,8 +157,9 @@ StoredParts open_views(const View& train, const View* val, const DataOptions& op
     if (val) check_same_classes(train, *val);
     index = index_of_folders(folders);
   }
-  parts.train = open_part(train, classes ? &index : nullptr, parts.channels);
-  if (val) parts.val = open_part(*val, classes ? &index : nullptr, parts.channels);
+  const auto exif = options.apply_exif ? Exif::applied : Exif::ignored;
+  parts.train = open_part(train, classes ? &index : nullptr, parts.channels, exif);
+  if (val) parts.val = open_part(*val, classes ? &index : nullptr, parts.channels, exif);
   if (classes) parts.class_names = index.names;
   return parts;
 }

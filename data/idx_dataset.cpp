@@ -33,6 +33,7 @@ class IdxDataset : public StoredDataset {
   std::string key(int64_t i) const override { return std::to_string(i); }
   PictureSize size_of(int64_t) const override { return {images_.height, images_.width}; }
   uint64_t bytes_of(int64_t) const override { return static_cast<uint64_t>(images_.picture_bytes()); }
+  at::Tensor decoded(int64_t i, std::string&) const override { return picture(i); }
 
  private:
   IdxImages images_;

@@ -151,23 +151,27 @@ struct Loader::Implementation {
   }
 
   // Picture i of the batch: everything random about it comes from the epoch and its index.
-  void make_picture(const Job& job, int64_t i) const {
+  // @returns whether it took the place of one that cannot be decoded
+  bool make_picture(const Job& job, int64_t i) const {
     const int64_t index = job.batch.indices.const_data_ptr<int64_t>()[i];
     auto generator = make_generator(derived_seed(job.epoch_seed, static_cast<uint64_t>(index)));
     const bool mirror = hflip && at::rand({1}, generator).item<float>() < 0.5f;
     write_network_range(view.cut(*dataset, index, mirror, &generator), picture_at(job.batch, i));
     job.batch.labels.mutable_data_ptr<int64_t>()[i] = dataset->label(index);
+    return dataset->is_replaced(index);
   }
 
   void make_chunk(Job& job, int64_t begin, int64_t end) {
     std::exception_ptr error;
+    int64_t replaced = 0;
     try {
-      for (int64_t i = begin; i < end; ++i) make_picture(job, i);
+      for (int64_t i = begin; i < end; ++i) replaced += make_picture(job, i) ? 1 : 0;
     } catch (...) {
       error = std::current_exception();
     }
     const std::lock_guard lock(mutex);
     if (error && !job.error) job.error = error;
+    job.batch.replaced += replaced;
     job.done += end - begin;
     if (job.done == batch_size) finished.notify_all();
   }
@@ -197,7 +201,7 @@ struct Loader::Implementation {
   Batch take(int64_t step) {
     if (worker_count == 0) {
       const auto job = make_job(step);
-      for (int64_t i = 0; i < batch_size; ++i) make_picture(*job, i);
+      for (int64_t i = 0; i < batch_size; ++i) job->batch.replaced += make_picture(*job, i) ? 1 : 0;
       return job->batch;
     }
     std::unique_lock lock(mutex);

@@ -10,9 +10,10 @@
 namespace nextscale {
 
 struct Batch {
-  at::Tensor pictures;  ///< (B, channels, side, side) float32 in [-1, 1]
-  at::Tensor labels;    ///< (B) int64
-  at::Tensor indices;   ///< (B) int64, positions in the data set
+  at::Tensor pictures;   ///< (B, channels, side, side) float32 in [-1, 1]
+  at::Tensor labels;     ///< (B) int64
+  at::Tensor indices;    ///< (B) int64, positions in the data set
+  int64_t replaced = 0;  ///< pictures that took the place of ones that cannot be decoded (--skip-bad)
 };
 
 /// Endless training batches: every epoch a new order (randperm of derived_seed(seed, epoch)), the incomplete last batch

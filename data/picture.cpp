@@ -1,61 +1,19 @@
 #include "nextscale/data/picture.h"
 
-#include <cstdio>
-#include <cstring>
 #include <memory>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/round.h>
-#include <fmt/format.h>
 
-#include "nextscale/base/error.h"
+#include "nextscale/data/exif.h"
 #include "nextscale/data/picture_formats.h"
 #include "nextscale/io/bytes.h"
 #include "nextscale/io/mapped_file.h"
 
 namespace nextscale {
-namespace formats {
-
-void refuse(const Request& request, std::string_view format, std::string_view why) {
-  throw failure({.where = request.where, .what = fmt::format("damaged picture: {}: {}", format, why)});
-}
-
-void check_size(const Request& request, int64_t height, int64_t width) {
-  if (height < 1 || width < 1) {
-    throw failure({.where = request.where,
-                   .what = "damaged picture",
-                   .expected = "at least one pixel",
-                   .got = fmt::format("{} x {}", width, height)});
-  }
-  if (height > kPixelLimit / width) {
-    throw failure({.where = request.where,
-                   .what = "picture is too large",
-                   .expected = fmt::format("at most {} pixels", kPixelLimit),
-                   .got = fmt::format("{} x {}", width, height)});
-  }
-}
-
-}  // namespace formats
-
 namespace {
-
-formats::Pixels decode(const formats::Request& request) {
-  const auto text = as_text(request.bytes);
-  const auto starts = [&](std::string_view magic) { return text.substr(0, magic.size()) == magic; };
-  if (starts("\xff\xd8\xff")) return formats::decode_jpeg(request);
-  if (starts("\x89PNG\r\n\x1a\n")) return formats::decode_png(request);
-  if (starts("GIF87a") || starts("GIF89a")) return formats::decode_gif(request);
-  const bool webp = starts("RIFF") && text.size() > 12 && text.substr(8, 4) == "WEBP";
-  const bool tiff = starts(std::string_view("II*\0", 4)) || starts(std::string_view("MM\0*", 4));
-  const bool pnm = text.size() > 2 && text[0] == 'P' && text[1] >= '1' && text[1] <= '6';
-  if (webp || tiff || pnm || starts("BM")) return formats::decode_other(request);
-  throw failure({.where = request.where,
-                 .what = text.empty() ? "empty file" : "not a picture",
-                 .expected = "JPEG, PNG, WebP, BMP, TIFF, PNM or GIF",
-                 .got = {}});
-}
 
 // ITU-R 601 luma in 16-bit fixed point, rounded, as the reference's picture library turns RGB into grey.
 at::Tensor luma(const at::Tensor& picture) {
@@ -76,13 +34,23 @@ at::Tensor rounded_bytes(const at::Tensor& unit) {
 
 }  // namespace
 
-at::Tensor decode_picture(std::span<const std::byte> bytes, int64_t channels, const std::string& where) {
-  auto pixels = decode({.bytes = bytes, .where = where});
+at::Tensor decode_picture(std::span<const std::byte> bytes, int64_t channels, const std::string& where, Exif exif) {
+  auto pixels = formats::decode({.bytes = bytes, .where = where});
   auto owner = std::make_shared<std::vector<uint8_t>>(std::move(pixels.values));
   auto* data = owner->data();
   const auto picture =
       at::from_blob(data, {pixels.height, pixels.width, pixels.channels}, [owner](void*) {}, at::kByte);
-  return with_channels(picture, channels);
+  return with_channels(exif == Exif::applied ? upright(picture, exif_orientation(bytes)) : picture, channels);
+}
+
+at::Tensor upright(const at::Tensor& picture, int orientation) {
+  const bool lies = orientation >= 5;  // stored columns are seen as rows
+  const bool right_to_left = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
+  const bool bottom_up = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
+  auto seen = lies ? picture.transpose(0, 1) : picture;
+  if (right_to_left) seen = seen.flip(1);
+  if (bottom_up) seen = seen.flip(0);
+  return seen.contiguous();
 }
 
 at::Tensor read_picture(const std::filesystem::path& path, int64_t channels) {
@@ -94,8 +62,9 @@ at::Tensor with_channels(const at::Tensor& picture, int64_t channels) {
   return channels == 1 ? luma(picture) : picture.expand({picture.size(0), picture.size(1), channels});
 }
 
-PictureSize picture_size(std::span<const std::byte> bytes, const std::string& where) {
-  const auto pixels = decode({.bytes = bytes, .where = where, .size_only = true});
+PictureSize picture_size(std::span<const std::byte> bytes, const std::string& where, Exif exif) {
+  const auto pixels = formats::decode({.bytes = bytes, .where = where, .size_only = true});
+  if (exif == Exif::applied && exif_orientation(bytes) >= 5) return {.height = pixels.width, .width = pixels.height};
   return {.height = pixels.height, .width = pixels.width};
 }
 
@@ -118,8 +87,8 @@ std::string encode_png(const at::Tensor& picture) {
   return formats::encode_png(values.const_data_ptr<uint8_t>(), values.size(0), values.size(1), channels);
 }
 
-void write_png(const std::filesystem::path& path, const at::Tensor& picture, Sync sync) {
-  AtomicFile file(path);
+void write_png(const std::filesystem::path& path, const at::Tensor& picture, Sync sync, FileOperations& operations) {
+  AtomicFile file(path, operations);
   file.write(as_bytes(encode_png(picture)));
   file.commit(sync);
 }

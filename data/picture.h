@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "nextscale/data/pixel_limit.h"
 #include "nextscale/io/atomic_file.h"
 
 namespace nextscale {
@@ -17,21 +18,26 @@ struct PictureSize {
   bool operator==(const PictureSize&) const = default;
 };
 
-/// Pictures with more pixels are refused before anything is decoded (the reference's decoder has the same limit).
-inline constexpr int64_t kPixelLimit = 178'956'970;
+/// Whether a picture is turned as its EXIF orientation says (data/exif.h); the reference ignores it.
+enum class Exif { ignored, applied };
 
 /// Decodes JPEG, PNG, WebP, BMP, TIFF, PNM and GIF (first frame), recognised by content, not by name. As the reference
-/// does: never rotated by EXIF, alpha dropped and not composited, colour profiles and gamma ignored, 16-bit channels
-/// cut to their high byte, CMYK turned into RGB.
+/// does: not rotated by EXIF unless asked for, alpha dropped and not composited, colour profiles and gamma ignored,
+/// 16-bit channels cut to their high byte, CMYK turned into RGB.
 /// @param channels 3: RGB, grey pictures repeated; 1: luma (ITU-R 601) of colour pictures
 /// @param where names the picture in errors
 /// @returns (H, W, channels) uint8
 /// @throws Error failure: no picture, damaged or cut off, too many pixels. Nothing is printed by the codecs.
-at::Tensor decode_picture(std::span<const std::byte> bytes, int64_t channels, const std::string& where);
+at::Tensor decode_picture(std::span<const std::byte> bytes, int64_t channels, const std::string& where,
+                          Exif exif = Exif::ignored);
 /// The same of a file. @throws Error failure naming it
 at::Tensor read_picture(const std::filesystem::path& path, int64_t channels);
 /// From the header alone.
-PictureSize picture_size(std::span<const std::byte> bytes, const std::string& where);
+PictureSize picture_size(std::span<const std::byte> bytes, const std::string& where, Exif exif = Exif::ignored);
+
+/// A picture as it is seen, of one that was stored with an EXIF orientation (1 to 8).
+/// @param picture (H, W, C)
+at::Tensor upright(const at::Tensor& picture, int orientation);
 
 /// (H, W, 1 or 3) uint8 with 1 or 3 channels: repeated (a view), or luma.
 at::Tensor with_channels(const at::Tensor& picture, int64_t channels);
@@ -49,6 +55,7 @@ at::Tensor bytes_from_unit_range(const at::Tensor& pictures);
 /// PNG file of (H, W), (H, W, 1) or (H, W, 3) uint8, as bytes.
 std::string encode_png(const at::Tensor& picture);
 /// Complete or not there. @throws Error failure naming the file
-void write_png(const std::filesystem::path& path, const at::Tensor& picture, Sync sync = Sync::now);
+void write_png(const std::filesystem::path& path, const at::Tensor& picture, Sync sync = Sync::now,
+               FileOperations& operations = system_files());
 
 }  // namespace nextscale

@@ -27,6 +27,8 @@ struct Request {
 /// @throws Error failure for an empty picture or one with more than kPixelLimit pixels; before any memory is taken
 void check_size(const Request& request, int64_t height, int64_t width);
 
+/// Any format, by content. @throws Error failure as decode_picture (data/picture.h)
+Pixels decode(const Request& request);
 Pixels decode_jpeg(const Request& request);
 Pixels decode_png(const Request& request);
 Pixels decode_gif(const Request& request);

@@ -20,6 +20,8 @@ class StoredDataset : public Dataset {
   virtual PictureSize size_of(int64_t i) const = 0;
   /// As stored, compressed or not.
   virtual uint64_t bytes_of(int64_t i) const = 0;
+  /// Picture i, or nothing and why where it cannot be decoded. @throws Error failure if it cannot even be read
+  virtual at::Tensor decoded(int64_t i, std::string& fault) const = 0;
 };
 
 /// Parts as they lie on disk. `val` is empty where the data holds nothing out.
@@ -38,6 +40,10 @@ StoredParts open_idx_parts(const std::vector<std::filesystem::path>& files, cons
 StoredParts open_folder_parts(const std::filesystem::path& folder, const DataOptions& options);
 /// @param files tar files of one folder: a single one with or without parts inside, or one for each part
 StoredParts open_archive_parts(const std::vector<std::filesystem::path>& files, const DataOptions& options);
+
+/// The same pictures, but one that cannot be decoded has its place taken by the next good one of its class, in the
+/// part's order and from its end on to its beginning. What stands where depends on the data alone.
+std::shared_ptr<const StoredDataset> skipping_bad(std::shared_ptr<const StoredDataset> all);
 
 /// Some of another part's pictures.
 std::shared_ptr<const StoredDataset> subset(std::shared_ptr<const StoredDataset> all, std::vector<int64_t> chosen);

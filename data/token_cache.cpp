@@ -4,7 +4,6 @@
 
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <xxhash.h>
 
 #include "nextscale/base/error.h"
@@ -115,21 +114,6 @@ void check(const TokenCache& cache, const std::string& where) {
   }
 }
 
-// Texts of the metadata by name; missing or of another type: damaged.
-struct Config {
-  const nlohmann::json json;
-  const std::string& where;
-
-  template <class Value>
-  Value get(const char* key) const {
-    try {
-      return json.at(key).get<Value>();
-    } catch (const nlohmann::json::exception&) {
-      throw failure({.where = where, .what = fmt::format("config lacks a valid \"{}\"", key)});
-    }
-  }
-};
-
 }  // namespace
 
 std::string weights_hash(const NamedTensors& tensors) {
@@ -145,18 +129,13 @@ std::string weights_hash(const NamedTensors& tensors) {
   return hasher.text();
 }
 
-void write_token_cache(const std::filesystem::path& path, const TokenCache& cache) {
+void write_token_cache(const std::filesystem::path& path, const TokenCache& cache, FileOperations& operations) {
   check(cache, path.string());
-  const nlohmann::json config = {{"views", cache.views},
-                                 {"quantizer", cache.quantizer_config},
-                                 {"tokenizer", cache.tokenizer_config},
-                                 {"tokenizer_hash", cache.tokenizer_hash},
-                                 {"class_names", cache.class_names},
-                                 {"data_fingerprint", cache.data_fingerprint}};
   WeightsFile file{.tensors = all_tensors(cache), .metadata = {}};
   for (auto& [name, tensor] : file.tensors) tensor = tensor.detach().contiguous();
-  file.metadata = {{"format", kFormat}, {"config", config.dump()}, {"content_hash", content_hash(cache)}};
-  write_weights(path, file);
+  file.metadata = {
+      {"format", kFormat}, {"config", token_cache_config_text(cache)}, {"content_hash", content_hash(cache)}};
+  write_weights(path, file, operations);
 }
 
 TokenCache read_token_cache(const std::filesystem::path& path) {
@@ -167,9 +146,7 @@ TokenCache read_token_cache(const std::filesystem::path& path) {
     const auto found = file.metadata.find(key);
     return found == file.metadata.end() ? std::string() : found->second;
   };
-  const Config config{nlohmann::json::parse(text("config"), nullptr, false), where};
-
-  TokenCache cache;
+  TokenCache cache{parse_token_cache_config(text("config"), where), {}, {}, {}, {}, {}};
   cache.train_tokens = find_tensor(file.tensors, "train.tokens");
   cache.train_labels = find_tensor(file.tensors, "train.labels");
   cache.val_tokens = find_tensor(file.tensors, "val.tokens");
@@ -177,12 +154,6 @@ TokenCache read_token_cache(const std::filesystem::path& path) {
   for (const auto& [name, tensor] : file.tensors) {
     if (name.starts_with(kQuantizer)) cache.quantizer.emplace_back(name.substr(std::string(kQuantizer).size()), tensor);
   }
-  cache.views = config.get<int64_t>("views");
-  cache.quantizer_config = config.get<std::string>("quantizer");
-  cache.tokenizer_config = config.get<std::string>("tokenizer");
-  cache.tokenizer_hash = config.get<std::string>("tokenizer_hash");
-  cache.class_names = config.get<std::vector<std::string>>("class_names");
-  cache.data_fingerprint = config.get<std::string>("data_fingerprint");
   check(cache, where);
   if (content_hash(cache) != text("content_hash")) {
     throw failure({.where = where, .what = "content does not fit its hash: the file is damaged"});

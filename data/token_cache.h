@@ -1,13 +1,13 @@
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
-#include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "nextscale/base/state_dict.h"
+#include "nextscale/data/token_cache_config.h"
+#include "nextscale/io/file_operations.h"
 
 namespace nextscale {
 
@@ -15,20 +15,15 @@ namespace nextscale {
 /// that made them, so that no tokenizer file is needed and no other tokenizer can be mixed in.
 /// On disk one safetensors file: train.tokens (N, L), train.labels (N), val.tokens, val.labels, quantize.*;
 /// docs/formats.md.
-struct TokenCache {
+struct TokenCache : TokenCacheConfig {
   at::Tensor train_tokens, val_tokens;  ///< (views * N, L) int16 or int32; train: view v of picture i at v * N + i
   at::Tensor train_labels, val_labels;  ///< (N) int64
-  int64_t views = 1;                    ///< crops times mirrorings of each training picture
   NamedTensors quantizer;               ///< state dict of vqvae/residual_quantizer
-  std::string quantizer_config;         ///< JSON of QuantizerOptions
-  std::string tokenizer_hash;           ///< of all weights of the tokenizer (weights_hash)
-  std::string tokenizer_config;         ///< JSON of TokenizerOptions
-  std::vector<std::string> class_names;
-  std::string data_fingerprint;
 };
 
 /// @throws Error failure, file complete or not there
-void write_token_cache(const std::filesystem::path& path, const TokenCache& cache);
+void write_token_cache(const std::filesystem::path& path, const TokenCache& cache,
+                       FileOperations& operations = system_files());
 /// @throws Error failure naming file and entry: a damaged file, tokens outside the codebook, labels outside the classes
 TokenCache read_token_cache(const std::filesystem::path& path);
 /// XXH3-128 of names, shapes and values, hexadecimal.

@@ -23,6 +23,8 @@ class CheckpointWriter {
 
   /// Where to write `name` (model.safetensors, ema.safetensors, optimizer.safetensors, state.json …).
   std::filesystem::path file(const std::string& name) const;
+  /// By which to write it.
+  FileOperations& operations() const { return operations_; }
   /// Makes it visible; an older checkpoint of the same step is replaced in one step.
   /// @throws Error failure if anything could not be written to disk
   void commit();

@@ -10,6 +10,7 @@
 #include "nextscale/base/random.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/io/weights.h"
+#include "nextscale/train/pictures.h"
 
 namespace nextscale {
 namespace {
@@ -84,6 +85,7 @@ StepReport ClassifierTrainer::step(int64_t step, bool report) {
   const Rates rates = rates_at(settings_.schedule, step, settings_.steps);
   StepReport numbers;
   numbers.lr = rates.lr;
+  numbers.replaced = batch.replaced;
   if (report) {
     numbers.loss = loss.item<double>();
     numbers.grad_norm = optimizer_.clip_gradients(0).item<double>();
@@ -118,7 +120,8 @@ std::map<std::string, double> ClassifierTrainer::validate(int64_t step) {
 
 void ClassifierTrainer::save(const CheckpointWriter& checkpoint) {
   save_classifier(checkpoint.file("model.safetensors"), classifier_, parts_.class_names);
-  write_weights(checkpoint.file("optimizer.safetensors"), {.tensors = optimizer_.state(), .metadata = {}});
+  write_weights(checkpoint.file("optimizer.safetensors"), {.tensors = optimizer_.state(), .metadata = {}},
+                checkpoint.operations());
 }
 
 void ClassifierTrainer::load(const std::filesystem::path& checkpoint) {
@@ -132,6 +135,8 @@ void ClassifierTrainer::load(const std::filesystem::path& checkpoint) {
 void ClassifierTrainer::save_snapshot(const std::filesystem::path& path) {
   save_classifier(path, classifier_, parts_.class_names);
 }
+
+std::vector<std::string> ClassifierTrainer::data_faults() const { return nextscale::data_faults(parts_); }
 
 uint64_t ClassifierTrainer::checkpoint_bytes() const {
   uint64_t values = 0;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
@@ -63,6 +64,7 @@ class ClassifierTrainer : public Trainee {
   void save(const CheckpointWriter& checkpoint) override;
   void load(const std::filesystem::path& checkpoint) override;
   void save_snapshot(const std::filesystem::path& path) override;
+  std::vector<std::string> data_faults() const override;
   uint64_t checkpoint_bytes() const override;
 
  private:

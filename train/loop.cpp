@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -13,6 +14,7 @@
 #include "nextscale/base/runtime.h"
 #include "nextscale/io/atomic_file.h"
 #include "nextscale/io/disk.h"
+#include "nextscale/train/checkpoint_state.h"
 
 namespace nextscale {
 namespace {
@@ -39,23 +41,23 @@ std::string numbers_text(const Numbers& numbers) {
   return text;
 }
 
-/// Steps in state.json. Every way in which a checkpoint can be damaged ends in one message that names its folder.
-int64_t load_checkpoint(const CheckpointFolder& checkpoint, const std::string& kind, Trainee& trainee) {
+constexpr const char* kReplaced = "replaced_pictures";
+constexpr size_t kFaultsShown = 10;  // on the terminal; log.txt has all
+
+/// What state.json says. Every way in which a checkpoint can be damaged ends in one message that names its folder.
+CheckpointState load_checkpoint(const CheckpointFolder& checkpoint, const std::string& kind, Trainee& trainee) {
   try {
     const auto path = checkpoint.path / "state.json";
-    const auto state = nlohmann::json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
-    if (!state.is_object() || !state.contains("step") || !state["step"].is_number_integer() ||
-        !state.contains("kind")) {
-      throw failure({.where = path.filename().string(), .what = "damaged", .expected = "step and kind"});
+    auto state = parse_checkpoint_state(read_text(path), "state.json");
+    if (state.kind != kind) {
+      throw failure({"state.json", "holds another kind", "\"" + kind + "\"", "\"" + state.kind + "\""});
     }
-    if (state["kind"] != kind) {
-      throw failure({"state.json", "holds another kind", "\"" + kind + "\"", state["kind"].dump()});
-    }
-    if (state["step"] != checkpoint.step) {
-      throw failure({"state.json", "belongs to another step", std::to_string(checkpoint.step), state["step"].dump()});
+    if (state.step != checkpoint.step) {
+      throw failure(
+          {"state.json", "belongs to another step", std::to_string(checkpoint.step), std::to_string(state.step)});
     }
     trainee.load(checkpoint.path);
-    return checkpoint.step;
+    return state;
   } catch (const std::exception& error) {
     const std::string text = error.what();
     throw failure(
@@ -107,7 +109,9 @@ class Drive {
   void resume() {
     const auto checkpoint = newest_checkpoint(run_.checkpoints());
     if (checkpoint) {
-      done_ = load_checkpoint(*checkpoint, run_.kind(), trainee_);
+      const auto state = load_checkpoint(*checkpoint, run_.kind(), trainee_);
+      done_ = state.step;
+      replaced_ = state.replaced;
       if (done_ > steps_) {
         throw failure({checkpoint->path.string(), "lies past the end of the schedule",
                        fmt::format("at most step {}", steps_), fmt::format("step {}", done_)});
@@ -135,6 +139,7 @@ class Drive {
     const auto begin = Clock::now();
     StepReport numbers = trainee_.step(done_, report);
     ++done_;
+    replaced_ += numbers.replaced;
     ++taken_;
     ++steps_since_report_;
     seconds_since_report_ += seconds_since(begin);
@@ -153,7 +158,9 @@ class Drive {
                  {"lr", numbers.lr},
                  {"grad_norm", numbers.grad_norm},
                  {"pictures_per_s", pictures / seconds}});
+    if (replaced_ > 0) line[kReplaced] = replaced_;
     run_.log_metrics(line);
+    say_faults();
     progress_.update(done_ * options_.batch, fmt::format("loss {:.4g}", numbers.loss));
   }
 
@@ -166,19 +173,20 @@ class Drive {
 
   void save() {
     if (saved_ == done_) return;
-    CheckpointWriter checkpoint(run_.checkpoints(), done_);
+    CheckpointWriter checkpoint(run_.checkpoints(), done_, run_.files());
     trainee_.save(checkpoint);
-    const nlohmann::json state = {
-        {"step", done_}, {"steps", steps_}, {"kind", run_.kind()}, {"versions", versions_text()}};
-    write_text_atomically(checkpoint.file("state.json"), state.dump(2) + "\n");
+    nlohmann::json state = {{"step", done_}, {"steps", steps_}, {"kind", run_.kind()}, {"versions", versions_text()}};
+    if (replaced_ > 0) state[kReplaced] = replaced_;
+    write_text_atomically(checkpoint.file("state.json"), state.dump(2) + "\n", run_.files());
     checkpoint.commit();
     saved_ = done_;
-    keep_newest_checkpoints(run_.checkpoints(), options_.keep);
+    keep_newest_checkpoints(run_.checkpoints(), options_.keep, run_.files());
     run_.log_text(fmt::format("step {}: saved", done_));
   }
 
   void validate() {
     validation_ = trainee_.validate(done_);
+    say_faults();
     run_.log_metrics({{"step", done_}, {"validation", validation_}});
     say(fmt::format("step {}: validation {}", done_, numbers_text(validation_)));
     if (on_validate_) on_validate_(done_);
@@ -200,10 +208,22 @@ class Drive {
     validate();
     nlohmann::json result = {{"step", done_}, {"validation", validation_}};
     if (loss_) result["loss"] = *loss_;
+    if (replaced_ > 0) result[kReplaced] = replaced_;
     run_.mark_finished(result);
     progress_.finish();
     run_.log_text(fmt::format("finished: {} steps", done_));
     return ExitCode::done;
+  }
+
+  void say_faults() {
+    for (const auto& fault : trainee_.data_faults()) {
+      if (!faults_.insert(fault).second) continue;
+      const auto text = fault + "; another picture stands in for it (--skip-bad)";
+      run_.log_text(text);
+      if (faults_.size() <= kFaultsShown) progress_.note(text);
+      if (faults_.size() == kFaultsShown)
+        progress_.note("further pictures that cannot be decoded are named in log.txt");
+    }
   }
 
   void say(const std::string& text) {
@@ -221,9 +241,11 @@ class Drive {
   Progress progress_;
   const Clock::time_point began_ = Clock::now();
 
-  int64_t done_ = 0;   // finished steps of the schedule
-  int64_t taken_ = 0;  // of these in this call
-  int64_t saved_ = 0;  // the newest checkpoint's
+  int64_t done_ = 0;      // finished steps of the schedule
+  int64_t taken_ = 0;     // of these in this call
+  int64_t saved_ = 0;     // the newest checkpoint's
+  int64_t replaced_ = 0;  // pictures, in these steps
+  std::set<std::string> faults_;
   int64_t steps_since_report_ = 0;
   double seconds_since_report_ = 0;
   std::optional<double> loss_;

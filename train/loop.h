@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -50,6 +51,7 @@ struct StepReport {
   double lr = 0;
   double grad_norm = 0;
   std::map<std::string, double> more;  ///< further numbers for metrics.jsonl
+  int64_t replaced = 0;  ///< pictures of this step that stood in for ones that cannot be decoded; also without a report
 };
 
 /// What the loop drives. All state that decides the future is in save()/load(): weights, EMA, optimizer, generators.
@@ -67,6 +69,8 @@ class Trainee {
   virtual void load(const std::filesystem::path& checkpoint) = 0;
   /// The EMA weights as a shareable file (the weak guide of later guidance methods).
   virtual void save_snapshot(const std::filesystem::path& path) = 0;
+  /// Why pictures met so far cannot be decoded (--skip-bad), a line each.
+  virtual std::vector<std::string> data_faults() const { return {}; }
   /// What `batch` counts, for the progress bar.
   virtual std::string unit() const { return "pictures"; }
   /// Rough size of a checkpoint, for the check of free disk space before the first step; 0 = unknown.
@@ -80,6 +84,8 @@ class Trainee {
 /// part of short runs) and before each checkpoint, and {"step", "validation": {…}}; its "step" counts finished steps.
 /// checkpoints/step_N/state.json is {"step", "steps", "kind", "versions"}. At the end of the schedule the run is marked
 /// as finished with {"step", "loss", "validation", "time"}; a run that is ended by max_steps or max_minutes is not.
+/// Where pictures stood in for bad ones, metrics, state.json and finished.json have "replaced_pictures", their number
+/// from step 0 on, and log.txt names each bad picture once a call.
 ///
 /// A NaN or infinite loss or gradient norm ends with an Error and nothing saved after the last good checkpoint.
 /// @param steps length of the schedule

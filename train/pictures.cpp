@@ -38,6 +38,13 @@ Batch load_chosen(const Dataset& dataset, const DataParts& parts, const DataOpti
   return {std::move(pictures), std::move(labels), indices};
 }
 
+std::vector<std::string> data_faults(const DataParts& parts) {
+  auto faults = parts.train->faults();
+  if (!parts.val) return faults;
+  for (auto& fault : parts.val->faults()) faults.push_back(std::move(fault));
+  return faults;
+}
+
 torch::Tensor encode_pictures(Tokenizer& tokenizer, const torch::Tensor& pictures, torch::Device device,
                               torch::ScalarType dtype) {
   const at::NoGradGuard no_grad;

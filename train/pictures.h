@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include <torch/types.h>
 
@@ -19,6 +21,9 @@ torch::Tensor read_in_parallel(int64_t first, int64_t count, int64_t workers,
 /// Chosen pictures as load_in_order gives them (validation's resize and crop). @param indices (n) int64
 Batch load_chosen(const Dataset& dataset, const DataParts& parts, const DataOptions& options,
                   const torch::Tensor& indices);
+
+/// Why pictures of both parts that were met so far cannot be decoded (--skip-bad), a line each.
+std::vector<std::string> data_faults(const DataParts& parts);
 
 /// Token maps of pictures; convolutions in `dtype`, the quantizer in float32. The tokenizer must be in evaluation mode.
 /// @param pictures (B, channels, H, W) float32 in [-1, 1], on any device

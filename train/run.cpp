@@ -12,6 +12,7 @@
 #include "nextscale/base/error.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/io/atomic_file.h"
+#include "nextscale/io/json_file.h"
 #include "nextscale/train/metrics_log.h"
 
 namespace nextscale {
@@ -39,7 +40,13 @@ std::filesystem::path with_folder(std::filesystem::path directory) {
 }
 
 nlohmann::json read_object(const std::filesystem::path& path) {
-  auto json = nlohmann::json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
+  const auto text = read_text(path);
+  nlohmann::json json;
+  try {
+    json = parse_json(text, path.string());
+  } catch (const Error& error) {
+    throw failure({.where = path.string(), .what = "damaged: " + error.parts().what, .expected = "a JSON object"});
+  }
   if (!json.is_object()) throw failure({.where = path.string(), .what = "damaged", .expected = "a JSON object"});
   return json;
 }
@@ -73,10 +80,10 @@ void require_equal(const nlohmann::json& stored, const nlohmann::json& given, co
 }
 
 void store_or_compare(const std::filesystem::path& file, const std::string& kind, const nlohmann::json& config,
-                      const std::vector<std::string>& free_keys) {
+                      const std::vector<std::string>& free_keys, FileOperations& operations) {
   if (!std::filesystem::exists(file)) {
     const nlohmann::json stored = {{"kind", kind}, {"config", config}, {"versions", versions_text()}};
-    write_text_atomically(file, stored.dump(2) + "\n");
+    write_text_atomically(file, stored.dump(2) + "\n", operations);
     return;
   }
   const auto stored = read_object(file);
@@ -97,25 +104,27 @@ void store_or_compare(const std::filesystem::path& file, const std::string& kind
 }  // namespace
 
 Run::Run(std::filesystem::path directory, const std::string& kind, const nlohmann::json& config,
-         const std::vector<std::string>& free_keys, const std::string& command)
-    : directory_(with_folder(std::move(directory))), kind_(kind), lock_(directory_) {
-  store_or_compare(directory_ / "config.json", kind, config, free_keys);
+         const std::vector<std::string>& free_keys, const std::string& command, FileOperations& operations)
+    : directory_(with_folder(std::move(directory))), kind_(kind), operations_(operations), lock_(directory_) {
+  store_or_compare(directory_ / "config.json", kind, config, free_keys, operations_);
   for (const auto& folder : {checkpoints(), pictures(), snapshots()}) make_folder(folder);
-  append_line(directory_ / "command.txt", command);
+  append_line(directory_ / "command.txt", command, operations_);
 }
 
 Run::~Run() = default;
 
-void Run::log_metrics(const nlohmann::json& line) { append_line(metrics(), line.dump()); }
+void Run::log_metrics(const nlohmann::json& line) { append_line(metrics(), line.dump(), operations_); }
 
-void Run::log_text(const std::string& line) { append_line(directory_ / "log.txt", local_time() + "  " + line); }
+void Run::log_text(const std::string& line) {
+  append_line(directory_ / "log.txt", local_time() + "  " + line, operations_);
+}
 
 bool Run::finished() const { return std::filesystem::exists(directory_ / "finished.json"); }
 
 void Run::mark_finished(const nlohmann::json& result) {
   nlohmann::json stored = result;
   stored["time"] = local_time();
-  write_text_atomically(directory_ / "finished.json", stored.dump(2) + "\n");
+  write_text_atomically(directory_ / "finished.json", stored.dump(2) + "\n", operations_);
 }
 
 std::optional<nlohmann::json> Run::result() const {

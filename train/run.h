@@ -24,13 +24,15 @@ class Run {
   /// @param kind "tokenizer", "transformer", "classifier"
   /// @param free_keys top-level config keys that may differ between calls (threads, max_steps, save_every …)
   Run(std::filesystem::path directory, const std::string& kind, const nlohmann::json& config,
-      const std::vector<std::string>& free_keys, const std::string& command);
+      const std::vector<std::string>& free_keys, const std::string& command,
+      FileOperations& operations = system_files());
   ~Run();
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
   const std::filesystem::path& directory() const { return directory_; }
   const std::string& kind() const { return kind_; }
+  FileOperations& files() const { return operations_; }  ///< by which everything in the directory is written
   std::filesystem::path checkpoints() const { return directory_ / "checkpoints"; }
   std::filesystem::path pictures() const { return directory_ / "pictures"; }
   std::filesystem::path snapshots() const { return directory_ / "snapshots"; }
@@ -53,6 +55,7 @@ class Run {
  private:
   std::filesystem::path directory_;
   std::string kind_;
+  FileOperations& operations_;
   RunLock lock_;
 };
 

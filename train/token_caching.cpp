@@ -144,6 +144,7 @@ std::optional<TokenCache> cache_tokens(Tokenizer tokenizer, const DataParts& par
   }
   const Reader reader{*parts.val, parts, data, View{}, static_cast<uint64_t>(seed)};
   if (!encoding.encode(reader, cache.val_tokens)) return std::nullopt;
+  cache.replaced = static_cast<int64_t>(data_faults(parts).size());
   return cache;
 }
 

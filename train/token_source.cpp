@@ -4,12 +4,12 @@
 #include <utility>
 
 #include <ATen/ATen.h>
-#include <nlohmann/json.hpp>
 
 #include "nextscale/base/error.h"
 #include "nextscale/base/random.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/data/loader.h"
+#include "nextscale/io/json_file.h"
 #include "nextscale/train/pictures.h"
 
 namespace nextscale {
@@ -28,8 +28,9 @@ void require_enough(int64_t pictures, int64_t batch) {
 }
 
 TokenBatch part_of(const TokenBatch& whole, int64_t first, int64_t count) {
-  return {whole.labels.narrow(0, first, count), whole.tokens.narrow(0, first, count),
-          whole.inputs.narrow(0, first, count)};
+  return {.labels = whole.labels.narrow(0, first, count),
+          .tokens = whole.tokens.narrow(0, first, count),
+          .inputs = whole.inputs.narrow(0, first, count)};
 }
 
 class CachedTokens : public TokenSource {
@@ -122,6 +123,7 @@ class EncodedPictures : public TokenSource {
   TokenBatch training_batch(const torch::Tensor& indices) override {
     return encode(load_chosen(*parts_.train, parts_, options_, indices));
   }
+  std::vector<std::string> data_faults() const override { return nextscale::data_faults(parts_); }
 
  private:
   TokenBatch encode(const Batch& batch) {
@@ -130,6 +132,7 @@ class EncodedPictures : public TokenSource {
     out.tokens = encode_pictures(tokenizer_, batch.pictures, device_, dtype_);
     out.labels = batch.labels.to(device_);
     out.inputs = tokenizer_->quantizer()->teacher_forcing_input(out.tokens);
+    out.replaced = batch.replaced;
     return out;
   }
 
@@ -145,8 +148,7 @@ class EncodedPictures : public TokenSource {
 
 ResidualQuantizer quantizer_of(const TokenCache& cache) {
   QuantizerOptions options;
-  const auto json = nlohmann::json::parse(cache.quantizer_config, nullptr, /*allow_exceptions=*/false);
-  options_from_json(options, json, "token cache");
+  options_from_json(options, parse_json(cache.quantizer_config, "token cache: quantizer"), "token cache: quantizer");
   ResidualQuantizer quantizer(options);
   load_state_dict(*quantizer, cache.quantizer, "token cache");
   quantizer->eval();

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <torch/types.h>
 
@@ -18,6 +19,7 @@ struct TokenBatch {
   torch::Tensor labels;  ///< (B) int64; 0 where there are no classes
   torch::Tensor tokens;  ///< (B, L) int64
   torch::Tensor inputs;  ///< (B, L - l_0, Cvae) float32, teacher forcing
+  int64_t replaced = 0;  ///< pictures that stood in for ones that cannot be decoded
 };
 
 /// Where the transformer's batches come from. A batch depends on seed and step alone, so a resumed run needs no state.
@@ -32,6 +34,8 @@ class TokenSource {
   /// Chosen held-out or (seen without augmentation) training pictures. @param indices (n) int64
   virtual TokenBatch held_out_batch(const torch::Tensor& indices) = 0;
   virtual TokenBatch training_batch(const torch::Tensor& indices) = 0;
+  /// Why pictures met so far cannot be decoded.
+  virtual std::vector<std::string> data_faults() const { return {}; }
 };
 
 /// From a token cache held in memory. An epoch is one pass over the pictures: randperm of derived_seed(seed, epoch), as

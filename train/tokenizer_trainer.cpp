@@ -68,7 +68,8 @@ TokenizerTrainer::TokenizerTrainer(const TokenizerRecipe& recipe, const DataPart
 
 StepReport TokenizerTrainer::step(int64_t step, bool report) {
   const auto& training = recipe_.training;
-  const auto pictures = loader_.batch(step).pictures.to(device_).contiguous(at::MemoryFormat::ChannelsLast);
+  const auto batch = loader_.batch(step);
+  const auto pictures = batch.pictures.to(device_).contiguous(at::MemoryFormat::ChannelsLast);
   // Generators of this step alone: nothing to save, and a resumed run draws the same.
   auto draws = purpose_generator(seed_, Purpose::codebook, step);
   if (recipe_.model.dropout > 0) {
@@ -101,6 +102,7 @@ StepReport TokenizerTrainer::step(int64_t step, bool report) {
 
   add_to_sums(total.detach(), terms);
   StepReport out;
+  out.replaced = batch.replaced;
   if (report) {
     for (auto& [name, sum] : sums_) out.more[name] = sum.item<double>() / static_cast<double>(summed_);
     out.loss = out.more.at(kTotal);
@@ -194,9 +196,11 @@ void TokenizerTrainer::save(const CheckpointWriter& checkpoint) {
   save_tokenizer(checkpoint.file("model.safetensors"), tokenizer_);
   if (ema_) save_tokenizer(checkpoint.file("ema.safetensors"), tokenizer_, ema_->weights());
   write_weights(checkpoint.file("optimizer.safetensors"),
-                {.tensors = optimizer_->state(), .metadata = {{"format", "nextscale.optimizer"}}});
+                {.tensors = optimizer_->state(), .metadata = {{"format", "nextscale.optimizer"}}},
+                checkpoint.operations());
   write_weights(checkpoint.file("codebook.safetensors"),
-                {.tensors = training_state(), .metadata = {{"format", "nextscale.codebook_training"}}});
+                {.tensors = training_state(), .metadata = {{"format", "nextscale.codebook_training"}}},
+                checkpoint.operations());
 }
 
 void TokenizerTrainer::load(const std::filesystem::path& checkpoint) {
@@ -211,6 +215,8 @@ void TokenizerTrainer::load(const std::filesystem::path& checkpoint) {
 void TokenizerTrainer::save_snapshot(const std::filesystem::path& path) {
   save_tokenizer(path, tokenizer_, ema_ ? ema_->weights() : NamedTensors{});
 }
+
+std::vector<std::string> TokenizerTrainer::data_faults() const { return nextscale::data_faults(parts_); }
 
 uint64_t TokenizerTrainer::checkpoint_bytes() const {
   uint64_t bytes = 0;

@@ -116,6 +116,7 @@ class TokenizerTrainer : public Trainee {
   void save(const CheckpointWriter& checkpoint) override;
   void load(const std::filesystem::path& checkpoint) override;
   void save_snapshot(const std::filesystem::path& path) override;
+  std::vector<std::string> data_faults() const override;
   uint64_t checkpoint_bytes() const override;
 
   /// Of the last validation: (height, width, 3) uint8, undefined without held-out pictures.

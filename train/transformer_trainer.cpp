@@ -116,6 +116,7 @@ StepReport TransformerTrainer::step(int64_t step, bool report) {
 
   optimizer_->zero_grad();
   StepReport out;
+  out.replaced = batch.replaced;
   const int64_t part = batch.tokens.size(0) / training.accumulate;
   for (int64_t i = 0; i < training.accumulate; ++i) {
     const auto tokens = batch.tokens.narrow(0, i * part, part);  // (b, L)
@@ -227,7 +228,8 @@ void TransformerTrainer::save(const CheckpointWriter& checkpoint) {
   save_transformer(checkpoint.file("model.safetensors"), transformer_, {}, metadata_);
   if (ema_) save_transformer(checkpoint.file("ema.safetensors"), transformer_, ema_->weights(), metadata_);
   write_weights(checkpoint.file("optimizer.safetensors"),
-                {.tensors = optimizer_->state(), .metadata = {{"format", "nextscale.optimizer"}}});
+                {.tensors = optimizer_->state(), .metadata = {{"format", "nextscale.optimizer"}}},
+                checkpoint.operations());
 }
 
 void TransformerTrainer::load(const std::filesystem::path& checkpoint) {

@@ -108,6 +108,7 @@ class TransformerTrainer : public Trainee {
   void save(const CheckpointWriter& checkpoint) override;
   void load(const std::filesystem::path& checkpoint) override;
   void save_snapshot(const std::filesystem::path& path) override;
+  std::vector<std::string> data_faults() const override { return source_->data_faults(); }
   uint64_t checkpoint_bytes() const override;
 
   /// What the last validation found alarming, in words; empty if nothing.

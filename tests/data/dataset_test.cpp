@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <map>
+#include <set>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -250,6 +252,43 @@ TEST(Dataset, OddTreesAreListedAsTheReferenceDoes) {
       EXPECT_EQ(parts.train->picture(i)[0][0][c].item<int>(), sample.at("rgb")[static_cast<size_t>(c)]);
   }
   EXPECT_TRUE(contains(complaint(at_path(folder / "tree_empty_class")), "class folders without pictures: got empty"));
+  // where the reference wants class folders we take pictures without classes
+  const auto loose = open_data(at_path(folder / "tree_no_class"));
+  EXPECT_EQ(loose.classes(), 0);
+  EXPECT_EQ(loose.train->size() + loose.val->size(), 1);
+}
+
+// The test bench of odd files, where it is there: those that the reference lists are listed, whatever their names and
+// content; each decodes or is refused by name, and with --skip-bad all give a picture.
+TEST(Dataset, OddFilesAreListedAsTheReferenceDoes) {
+  const char* shared = std::getenv("NEXTSCALE_SHARED");
+  if (!shared) GTEST_SKIP() << "NEXTSCALE_SHARED is not set: no folder with odd pictures";
+  const auto folder = fs::path(shared) / "data/odd_images";
+  const auto entries = nlohmann::json::parse(std::ifstream(folder / "index.json")).at("entries");
+  std::map<std::string, std::string> expected;  // name -> must
+  for (const auto& entry : entries) {
+    if (!entry.at("listed_by_reference").get<bool>()) continue;
+    expected[entry.at("file").get<std::string>().substr(6)] = entry.at("must");  // behind "files/"
+  }
+  auto options = at_path(folder / "files");
+  options.val_share = 0;
+  options.side = 32;
+  options.skip_bad = true;  // one of them is looked at for its size
+  const auto skipping = open_data(options);
+  const auto listed = names(*skipping.train);
+  EXPECT_EQ(std::set<std::string>(listed.begin(), listed.end()).size(), expected.size());
+  ASSERT_EQ(listed.size(), expected.size());
+  int64_t bad = 0;
+  for (int64_t i = 0; i < skipping.train->size(); ++i) {
+    const auto name = listed[static_cast<size_t>(i)];
+    ASSERT_TRUE(expected.count(name)) << name;
+    EXPECT_TRUE(skipping.train->picture(i).defined()) << name;
+    const bool replaced = skipping.train->is_replaced(i);
+    EXPECT_TRUE(expected[name] == "either" || replaced == (expected[name] == "refuse")) << name;
+    bad += replaced ? 1 : 0;
+  }
+  EXPECT_GT(bad, 20);
+  EXPECT_EQ(std::ssize(skipping.train->faults()), bad);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <opencv2/imgcodecs.hpp>
 #include <rapidcheck/gtest.h>
+#include <sys/resource.h>
 
 #include "nextscale/base/error.h"
 #include "nextscale/base/random.h"
@@ -187,6 +188,25 @@ TEST(Picture, ClaimsOfHugeSizesAreRefusedBeforeAnythingIsDecoded) {
   EXPECT_NE(complaint("P6 20000 20000 255\n").find("too large"), std::string::npos);
 }
 
+int64_t most_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+// Small files that claim gigabytes, some of them with valid checksums.
+TEST(Picture, BombsOfEveryFormatTakeNoMemory) {
+  const auto folder = std::filesystem::path(NEXTSCALE_SOURCE_DIR) / "tests/corpus/picture";
+  const auto before = most_memory();
+  for (const char* name : {"jpeg", "png", "gif", "bmp", "ppm", "webp_canvas"}) {
+    const auto file = testing::read_file(folder / ("hostile_" + std::string(name) + "_bomb"));
+    EXPECT_NE(complaint(file).find("picture is too large: expected at most 178956970 pixels"), std::string::npos)
+        << name << ": " << complaint(file);
+    EXPECT_THROW(picture_size(as_bytes(file), name), Error);
+  }
+  EXPECT_LT(most_memory() - before, 50 << 20);
+}
+
 TEST(Picture, WhatIsNoPictureIsNamed) {
   EXPECT_EQ(complaint(""), "picture: empty file: expected JPEG, PNG, WebP, BMP, TIFF, PNM or GIF");
   EXPECT_EQ(complaint("<!DOCTYPE html>"), "picture: not a picture: expected JPEG, PNG, WebP, BMP, TIFF, PNM or GIF");
@@ -232,7 +252,8 @@ TEST(Picture, OddPicturesAreDecodedOrRefusedAsTheirIndexSays) {
   if (!shared) GTEST_SKIP() << "NEXTSCALE_SHARED is not set: no folder with odd pictures";
   const auto folder = std::filesystem::path(shared) / "data/odd_images";
   const auto index = nlohmann::json::parse(std::ifstream(folder / "index.json"));
-  int64_t decoded_count = 0, refused_count = 0;
+  int64_t decoded_count = 0, refused_count = 0, either_count = 0;
+  const auto memory_before = most_memory();
   ::testing::internal::CaptureStderr();
   for (const auto& entry : index.at("entries")) {
     const auto file = entry.at("file").get<std::string>();
@@ -250,6 +271,14 @@ TEST(Picture, OddPicturesAreDecodedOrRefusedAsTheirIndexSays) {
       EXPECT_FALSE(picture.defined());
       EXPECT_NE(error.find(file), std::string::npos) << error;
       ++refused_count;
+    }
+    if (must == "either") {
+      EXPECT_EQ(picture.defined(), error.empty());
+      if (picture.defined() && entry.at("reference").contains("size")) {
+        EXPECT_EQ(picture.size(1), entry.at("reference").at("size")[0]);
+        EXPECT_EQ(picture.size(0), entry.at("reference").at("size")[1]);
+      }
+      ++either_count;
     }
     if (must != "decode") continue;
     ASSERT_TRUE(picture.defined()) << error;
@@ -271,6 +300,8 @@ TEST(Picture, OddPicturesAreDecodedOrRefusedAsTheirIndexSays) {
     }
   }
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  EXPECT_LT(most_memory() - memory_before, 200 << 20);  // the bombs among them would take gigabytes
+  EXPECT_EQ(decoded_count + refused_count + either_count, std::ssize(index.at("entries")));
   EXPECT_GT(decoded_count, 80);
   EXPECT_GT(refused_count, 20);
 }

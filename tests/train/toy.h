@@ -54,10 +54,11 @@ class Toy : public Trainee {
   }
   void save(const CheckpointWriter& checkpoint) override {
     if (before_save) before_save();
-    write_weights(checkpoint.file("model.safetensors"), {state_dict(line), {}});
-    write_weights(checkpoint.file("ema.safetensors"), {ema.weights(), {}});
-    write_weights(checkpoint.file("optimizer.safetensors"), {optimizer.state(), {}});
-    write_weights(checkpoint.file("generators.safetensors"), {{{"noise", generator_state(noise)}}, {}});
+    auto& files = checkpoint.operations();
+    write_weights(checkpoint.file("model.safetensors"), {state_dict(line), {}}, files);
+    write_weights(checkpoint.file("ema.safetensors"), {ema.weights(), {}}, files);
+    write_weights(checkpoint.file("optimizer.safetensors"), {optimizer.state(), {}}, files);
+    write_weights(checkpoint.file("generators.safetensors"), {{{"noise", generator_state(noise)}}, {}}, files);
   }
   void load(const std::filesystem::path& checkpoint) override {
     const auto read = [&](const char* name) { return read_weights(checkpoint / name).tensors; };
