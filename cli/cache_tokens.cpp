@@ -7,6 +7,8 @@
 #include "nextscale/base/error.h"
 #include "nextscale/base/progress.h"
 #include "nextscale/base/stop.h"
+#include "nextscale/cli/loading.h"
+#include "nextscale/cli/targets.h"
 #include "nextscale/cli/training_verb.h"
 #include "nextscale/data/token_cache.h"
 #include "nextscale/io/disk.h"
@@ -33,7 +35,9 @@ struct Options {
   CacheFiles files;
   DataOptions data;
   TokenCachingOptions caching;
+  LoadingOptions loading;
   RuntimeOptions runtime;
+  TokenizerHints hints;
 };
 
 bool read_options(const Words& words, Options& options) {
@@ -43,6 +47,7 @@ bool read_options(const Words& words, Options& options) {
   line.add("Files", bind_options(options.files));
   line.add("Pictures", bind_options(options.data));
   line.add("Views", bind_options(options.caching));
+  add_loading(line, options.loading, Loads::tokenizer);
   line.add("Machine", bind_options(options.runtime));
   if (!line.parse(words)) {
     std::fputs(line.help().c_str(), stdout);
@@ -50,17 +55,8 @@ bool read_options(const Words& words, Options& options) {
   }
   for (const char* name : {"data", "tokenizer", "out"}) line.require(name);
   line.apply();
+  options.hints = tokenizer_hints(line, options.loading);
   return true;
-}
-
-/// Fails now and not after all pictures have been encoded.
-void prepare_target(const std::filesystem::path& out, uint64_t bytes) {
-  if (std::filesystem::is_directory(out)) throw failure({out.string(), "is a folder", "a file to write", {}});
-  const auto folder = std::filesystem::absolute(out).parent_path();
-  std::error_code code;
-  std::filesystem::create_directories(folder, code);
-  if (code) throw failure({folder.string(), "cannot be made a folder", {}, code.message()});
-  require_free_space(folder, bytes);
 }
 
 }  // namespace
@@ -72,14 +68,16 @@ ExitCode cache_tokens(const Words& words) {
   const auto device = resolve_device(options.runtime.device);
   const auto dtype = resolve_dtype(options.runtime.dtype, device);
   set_threads(options.runtime.threads);
-  auto tokenizer = load_tokenizer(options.files.tokenizer, options.files.raw);
+  auto tokenizer = load_tokenizer(options.files.tokenizer, options.files.raw, options.hints);
   if (options.data.side == 0) options.data.side = tokenizer->options().picture_side();
   if (options.data.channels == 0) options.data.channels = tokenizer->options().channels;
   const auto parts = open_data(options.data);
 
   const int64_t total = token_caching_total(options.caching, parts, options.data);
   const int64_t token_bytes = tokenizer->options().quantizer.codes <= 1 << 15 ? 2 : 4;
-  prepare_target(options.files.out, static_cast<uint64_t>(total * tokenizer->scales().length() * token_bytes));
+  prepare_target(options.files.out);
+  require_free_space(std::filesystem::absolute(options.files.out).parent_path(),
+                     static_cast<uint64_t>(total * tokenizer->scales().length() * token_bytes));
   note(options.runtime, "tokenizer in " + arithmetic_text(device, dtype, options.runtime.dtype));
 
   std::optional<TokenCache> cache;

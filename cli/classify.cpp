@@ -12,6 +12,8 @@
 #include "nextscale/base/command_line.h"
 #include "nextscale/base/progress.h"
 #include "nextscale/base/runtime.h"
+#include "nextscale/cli/loading.h"
+#include "nextscale/cli/targets.h"
 #include "nextscale/cli/verbs.h"
 #include "nextscale/data/dataset.h"
 #include "nextscale/evaluate/quality.h"
@@ -47,6 +49,7 @@ struct Options {
   ClassifyOptions classify;
   DataOptions reference;
   QualityOptions quality;
+  LoadingOptions loading;
   RuntimeOptions runtime;
 };
 
@@ -201,6 +204,7 @@ ExitCode classify(const Words& words) {
   line.add("Pictures and judge", bind_options(options.classify));
   line.add("Comparison with real pictures", reference_options(options.reference));
   line.add("Size of the comparison", bind_options(options.quality));
+  add_loading(line, options.loading, Loads::tokenizer);
   line.add("Machine", runtime_options(options.runtime));
   line.allow_positional("DIR", "further folders of --images");
   if (!line.parse(words)) {
@@ -233,7 +237,10 @@ ExitCode classify(const Words& words) {
   std::optional<DataParts> parts;
   Tokenizer tokenizer(nullptr);
   if (line.given("reference")) parts = open_data(options.reference);
-  if (line.given("tokenizer")) tokenizer = load_tokenizer(options.classify.tokenizer);
+  if (line.given("tokenizer")) {
+    tokenizer = load_tokenizer(options.classify.tokenizer, /*raw=*/false, tokenizer_hints(line, options.loading));
+  }
+  prepare_target(options.classify.json);
 
   Progress progress("samples", static_cast<int64_t>(samples.size()), "pictures", quiet);
   const auto judged = judge_samples(classifier, samples, settings, [&](int64_t done) { progress.update(done); });

@@ -13,6 +13,8 @@
 #include "nextscale/io/checkpoint.h"
 #include "nextscale/io/json_file.h"
 #include "nextscale/io/weights.h"
+#include "nextscale/var/transformer_from_weights.h"
+#include "nextscale/vqvae/tokenizer_from_weights.h"
 
 namespace nextscale::cli {
 namespace {
@@ -75,6 +77,7 @@ std::vector<std::string> not_finite(const NamedTensors& tensors) {
 /// Structure of the format, and what the room that writes this kind of file says about it.
 WeightsFile read_and_check(const fs::path& path) {
   auto file = read_weights(path);
+  if (file.tensors.empty()) throw failure({.where = path.string(), .what = "holds no tensor"});
   const auto format = file.metadata.find("format");
   if (format != file.metadata.end() && format->second == "nextscale.tokens") read_token_cache(path);
   return file;
@@ -87,6 +90,26 @@ Json metadata_value(const std::string& text, bool ours, const std::string& where
   } catch (const Error&) {
     if (ours) throw;
     return text;
+  }
+}
+
+/// Files of the reference: what they hold and the config that follows from names and shapes. Any other file stays
+/// "weights".
+void describe_reference_layout(const WeightsFile& file, const std::string& where, Json& out) {
+  const auto config_of = [](const auto& options) { return Json::parse(options_to_json(options).dump()); };
+  const auto trainer = section(file.tensors, "trainer/var_wo_ddp");
+  const auto& tensors = trainer.empty() ? file.tensors : trainer;
+  try {
+    if (find_tensor(tensors, "word_embed.weight").defined()) {
+      out["config"] = config_of(transformer_options_from(tensors, {}, where));
+      out["kind"] = trainer.empty() ? "transformer" : "trainer checkpoint";
+    } else if (find_tensor(tensors, "quantize.embedding.weight").defined()) {
+      auto options = tokenizer_options_from(tensors, {}, where);
+      out["config"] = Json::parse(to_json(bind_tokenizer_options(options)).dump());
+      out["kind"] = "tokenizer";
+    }
+  } catch (const Error&) {
+    // Readable weights that are no such model after all.
   }
 }
 
@@ -106,6 +129,7 @@ void describe_weights(const WeightsFile& file, const fs::path& path, Json& out) 
     }
   }
   out["kind"] = ours ? format.substr(kOurs.size()) : "weights";
+  if (!ours) describe_reference_layout(file, path.string(), out);
   out["parameters"] = count_parameters(file.tensors);
   out["not_finite"] = not_finite(file.tensors);
   out["metadata"] = std::move(metadata);

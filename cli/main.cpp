@@ -27,6 +27,9 @@ constexpr std::array kVerbs{
     Verb{"sample", "make pictures", sample},
     Verb{"train-classifier", "train the small judge of samples", train_classifier},
     Verb{"classify", "let the judge look at pictures; distances to real ones", classify},
+    Verb{"encode", "turn pictures into token maps", encode},
+    Verb{"decode", "turn token maps into pictures", decode},
+    Verb{"convert", "weights as safetensors or as .pth of the reference", convert},
     Verb{"inspect", "what a checkpoint, cache or run holds", inspect},
 };
 

@@ -8,12 +8,14 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include "nextscale/base/command_line.h"
 #include "nextscale/base/progress.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/base/stop.h"
+#include "nextscale/cli/loading.h"
+#include "nextscale/cli/npz_samples.h"
+#include "nextscale/cli/targets.h"
 #include "nextscale/cli/verbs.h"
 #include "nextscale/data/picture.h"
 #include "nextscale/io/checkpoint.h"
@@ -33,7 +35,8 @@ constexpr int64_t kGridPictures = 960;  // in all: what can still be looked at, 
 constexpr int64_t kStripPictures = 8;   // rows of the strip
 
 struct SampleFiles {
-  std::string model, tokenizer, out, grid, scales_strip, tokens_out;
+  std::string model, tokenizer, out, grid, scales_strip, tokens_out, npz;
+  bool keep_order = false;
   bool raw = false;
 
   static constexpr auto table() {
@@ -47,6 +50,10 @@ struct SampleFiles {
         option("scales_strip", &O::scales_strip,
                "PNG file: some pictures after each scale, of as many classes as there are, up to 8"),
         option("tokens_out", &O::tokens_out, "safetensors file: tokens (N, L) and labels (N), int64, -1 for no label"),
+        option("npz", &O::npz,
+               "file for ADM's evaluator: arr_0 uint8 (N, H, W, 3), arr_1 labels, in a fixed random order"),
+        option("keep_order", &O::keep_order,
+               "the npz's pictures in the order of their names (sorted by class they ruin the Inception Score)"),
     };
   }
 };
@@ -56,7 +63,10 @@ struct Request {
   SampleFiles files;
   ChoiceOptions choice;
   SampleOptions sampling;
+  LoadingOptions loading;
   RuntimeOptions runtime;
+  TransformerHints transformer_hints;
+  TokenizerHints tokenizer_hints;
 };
 
 bool read_request(const Words& words, Request& request) {
@@ -66,6 +76,7 @@ bool read_request(const Words& words, Request& request) {
   line.add("files", bind_options(request.files));
   line.add("which pictures", bind_options(request.choice));
   line.add("sampling", bind_options(request.sampling));
+  add_loading(line, request.loading, Loads::both);
   line.add("machine", bind_options(request.runtime));
   if (!line.parse(words)) {
     std::fputs(line.help().c_str(), stdout);
@@ -81,23 +92,10 @@ bool read_request(const Words& words, Request& request) {
   refuse_empty("labels", request.choice.labels.empty());
   refuse_empty("classes", request.choice.classes.empty());
   if (line.given("per_class") && !line.given("classes")) request.choice.classes = "all";
+  if (line.given("keep_order")) line.require("npz");
+  request.transformer_hints = transformer_hints(line, request.loading);
+  request.tokenizer_hints = tokenizer_hints(line, request.loading);
   return true;
-}
-
-/// Fails now and not after the sampling.
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error || !fs::is_directory(folder)) {
-    throw failure({folder.string(), "cannot be made a folder", {}, error ? error.message() : "a file is there"});
-  }
-  if (::access(folder.c_str(), W_OK) != 0) throw failure({.where = folder.string(), .what = "cannot be written to"});
-}
-
-void prepare_target(const std::string& file) {
-  if (file.empty()) return;
-  if (fs::is_directory(file)) throw failure({file, "is a folder", "a file to write", {}});
-  make_folder(fs::absolute(file).parent_path());
 }
 
 /// Metadata "class_names" of the transformer's file, a JSON list; empty where there is none.
@@ -111,10 +109,6 @@ std::vector<std::string> read_class_names(const SampleFiles& files) {
   } catch (const nlohmann::json::exception&) {
     throw failure({path.string() + ": class_names", "cannot be read", "a JSON list of texts", {}});
   }
-}
-
-std::string picture_name(int64_t index, int64_t label) {
-  return label < 0 ? fmt::format("{:06}_nolabel.png", index) : fmt::format("{:06}_class{:03}.png", index, label);
 }
 
 /// What is kept of the pictures made so far.
@@ -144,6 +138,7 @@ class Outputs {
     strip_labels_.insert(strip_labels_.end(), labels.begin(), labels.end());
   }
   int64_t count() const { return static_cast<int64_t>(labels_.size()); }
+  const std::vector<int64_t>& labels() const { return labels_; }
 
   void write_rest() const {
     if (count() == 0) return;
@@ -191,8 +186,10 @@ struct Models {
 
 Models load_models(const Request& request) {
   Models models{.device = resolve_device(request.runtime.device)};
-  models.transformer = load_transformer(request.files.model, request.files.raw);
-  models.tokenizer = load_tokenizer(request.files.tokenizer, request.files.raw);
+  models.transformer = load_transformer(request.files.model, request.files.raw, request.transformer_hints);
+  auto hints = request.tokenizer_hints;
+  hints.fallback_sides = models.transformer->options().sides;
+  models.tokenizer = load_tokenizer(request.files.tokenizer, request.files.raw, hints);
   check_fit(models.transformer->options(), models.tokenizer->options().quantizer);
   const int64_t channels = models.tokenizer->options().channels;
   if (channels != 1 && channels != 3) {
@@ -238,7 +235,8 @@ ExitCode sample(const Words& words) {
   const auto plan =
       plan_batches(request.choice, models.transformer->options().classes, static_cast<uint64_t>(request.runtime.seed));
   make_folder(request.files.out);
-  for (const auto& file : {request.files.grid, request.files.scales_strip, request.files.tokens_out}) {
+  for (const auto& file :
+       {request.files.grid, request.files.scales_strip, request.files.tokens_out, request.files.npz}) {
     prepare_target(file);
   }
 
@@ -266,6 +264,11 @@ ExitCode sample(const Words& words) {
   }
   outputs.write_rest();
   outputs.report(planned);
+  if (!request.files.npz.empty() && outputs.count() == planned) {
+    write_npz_of_pictures(request.files.npz, request.files.out, outputs.labels(), request.files.keep_order,
+                          request.runtime.quiet);
+    std::printf("npz: %s\n", request.files.npz.c_str());
+  }
   return stop.exit_code();
 }
 

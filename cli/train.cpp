@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nextscale/base/stop.h"
+#include "nextscale/cli/loading.h"
 #include "nextscale/cli/training_verb.h"
 #include "nextscale/data/token_cache.h"
 #include "nextscale/train/pictures.h"
@@ -47,7 +48,9 @@ struct Options {
   TrainFiles files;
   DataOptions data;
   TransformerRecipe recipe = transformer_recipe("fast");
+  LoadingOptions loading;  // of the tokenizer
   RuntimeOptions runtime;
+  TokenizerHints hints;
 };
 
 /// What the transformer is trained on: a token cache, or pictures with a tokenizer.
@@ -74,7 +77,7 @@ Material material_from_cache(Options& options) {
   Material out;
   auto cache = read_token_cache(options.files.tokens);
   if (!options.files.tokenizer.empty()) {
-    const auto tokenizer = load_tokenizer(options.files.tokenizer, options.files.raw);
+    const auto tokenizer = load_tokenizer(options.files.tokenizer, options.files.raw, options.hints);
     require_same_tokenizer(options.files.tokens, options.files.tokenizer, cache.tokenizer_hash,
                            weights_hash(state_dict(*tokenizer)));
   }
@@ -97,7 +100,7 @@ Material material_from_cache(Options& options) {
 
 Material material_from_pictures(Options& options) {
   Material out;
-  out.tokenizer = load_tokenizer(options.files.tokenizer, options.files.raw);
+  out.tokenizer = load_tokenizer(options.files.tokenizer, options.files.raw, options.hints);
   if (options.data.side == 0) options.data.side = out.tokenizer->options().picture_side();
   if (options.data.channels == 0) options.data.channels = out.tokenizer->options().channels;
   out.parts = open_data(options.data);
@@ -124,6 +127,7 @@ bool read_options(const Words& words, CommandLine& line, Options& options) {
   line.add("Training", bind_options(options.recipe.training));
   line.add("Rates", bind_options(options.recipe.schedule));
   line.add("Length and saving", bind_options(options.recipe.loop));
+  add_loading(line, options.loading, Loads::tokenizer);
   line.add("Machine", bind_options(options.runtime));
   if (!line.parse(words)) {
     std::fputs(line.help().c_str(), stdout);
@@ -137,6 +141,7 @@ bool read_options(const Words& words, CommandLine& line, Options& options) {
   }
   if (line.given("data")) line.require("tokenizer");
   line.apply();
+  options.hints = tokenizer_hints(line, options.loading);
   return true;
 }
 

@@ -16,6 +16,9 @@ ExitCode train(const Words& words);
 ExitCode sample(const Words& words);
 ExitCode train_classifier(const Words& words);
 ExitCode classify(const Words& words);
+ExitCode encode(const Words& words);
+ExitCode decode(const Words& words);
+ExitCode convert(const Words& words);
 ExitCode inspect(const Words& words);
 
 }  // namespace nextscale::cli

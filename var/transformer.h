@@ -164,9 +164,20 @@ void load_transformer_weights(Transformer& transformer, NamedTensors weights, co
 /// The reference's state dict, attn_bias_for_masking included, in its order (for use in Python).
 NamedTensors reference_state_dict(const Transformer& transformer);
 
-/// One safetensors file, format nextscale.transformer. @param file_or_run file or run folder
-/// @throws Error failure if it is no such file, or its config and its weights do not agree
-Transformer load_transformer(const std::filesystem::path& file_or_run, bool raw = false);
+/// What the user says of a file that carries no config (options of every verb that loads one).
+struct TransformerHints {
+  std::optional<std::vector<int64_t>> sides;
+  std::optional<int64_t> heads;
+  std::optional<double> norm_eps;
+};
+
+/// Of our files, of state dicts of the reference (safetensors or .pth), and of whole checkpoints of its trainer
+/// (trainer.var_wo_ddp). Without a config in the file the options follow from names and shapes
+/// (var/transformer_from_weights.h). @param file_or_run file or run folder
+/// @throws Error failure if it holds no transformer, or its config and its weights do not agree; usage if a hint
+/// contradicts the file
+Transformer load_transformer(const std::filesystem::path& file_or_run, bool raw = false,
+                             const TransformerHints& hints = {});
 /// @param weights  state dict to store instead of the module's own (EMA); empty = its own
 /// @param metadata further entries, e.g. class_names and tokenizer_hash (train/transformer_trainer.h)
 void save_transformer(const std::filesystem::path& path, const Transformer& transformer,

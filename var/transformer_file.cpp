@@ -4,15 +4,18 @@
 #include <nlohmann/json.hpp>
 
 #include "nextscale/base/error.h"
+#include "nextscale/base/weight_shapes.h"
 #include "nextscale/io/checkpoint.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/var/transformer.h"
+#include "nextscale/var/transformer_from_weights.h"
 
 namespace nextscale {
 namespace {
 
 constexpr auto kFormat = "nextscale.transformer";
 constexpr auto kMask = "attn_bias_for_masking";
+constexpr auto kTrainerPart = "trainer/var_wo_ddp";  // in a checkpoint of the reference's trainer
 
 // What the constructor makes from the options alone; other tools' files may leave it out.
 bool follows_from_options(const std::string& name) { return name == "lvl_1L" || name.ends_with("zero_k_bias"); }
@@ -33,9 +36,20 @@ TransformerOptions options_of(const WeightsFile& file, const std::string& where)
   return options;
 }
 
+/// Said before the first of a thousand wrong shapes is.
+void check_size(const TransformerOptions& options, const NamedTensors& weights, const std::string& where) {
+  const WeightShapes shapes(weights, where);
+  if (!shapes.has("word_embed.weight")) return;
+  const int64_t depth = shapes.children("blocks."), width = shapes.size("word_embed.weight", 2, 0);
+  if (depth == options.depth && width == options.width) return;
+  throw failure({where, "is a transformer of another size", transformer_size_text(options.depth, options.width),
+                 transformer_size_text(depth, width)});
+}
+
 }  // namespace
 
 void load_transformer_weights(Transformer& transformer, NamedTensors weights, const std::string& where) {
+  check_size(transformer->options(), weights, where);
   std::erase_if(weights, [](const auto& entry) { return entry.first == kMask; });
   for (const auto& [name, own] : state_dict(*transformer)) {
     if (!follows_from_options(name)) continue;
@@ -67,12 +81,21 @@ NamedTensors reference_state_dict(const Transformer& transformer) {
   return all;
 }
 
-Transformer load_transformer(const std::filesystem::path& file_or_run, bool raw) {
+Transformer load_transformer(const std::filesystem::path& file_or_run, bool raw, const TransformerHints& hints) {
   const auto path = resolve_weights_path(file_or_run, raw);
-  const auto file = read_weights(path);
-  expect_format(file, kFormat, path.string());
-  Transformer transformer(options_of(file, path.string()));
-  load_transformer_weights(transformer, file.tensors, path.string());
+  const auto where = path.string();
+  auto file = read_weights(path);
+  TransformerOptions options;
+  if (file.metadata.count("format") > 0) {
+    expect_format(file, kFormat, where);
+    options = options_of(file, where);
+    check_hints(options, hints, where);
+  } else {
+    if (auto part = section(file.tensors, kTrainerPart); !part.empty()) file.tensors = std::move(part);
+    options = transformer_options_from(file.tensors, hints, where);
+  }
+  Transformer transformer(options);
+  load_transformer_weights(transformer, std::move(file.tensors), where);
   transformer->eval();
   return transformer;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -119,10 +120,23 @@ class TokenizerImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Tokenizer);
 
-/// A file of ours (format nextscale.tokenizer): one safetensors with the options as JSON in its metadata.
+/// What the user says of a file that carries no config (options of every verb that loads one).
+struct TokenizerHints {
+  std::optional<std::vector<int64_t>> sides;
+  std::vector<int64_t> fallback_sides;  ///< of the transformer that goes with it, where neither file nor user says more
+  std::optional<bool> znorm;
+  std::optional<double> quant_resi;
+  std::optional<int64_t> norm_groups;
+};
+
+/// Of our files (format nextscale.tokenizer, the options as JSON in the metadata), of state dicts of the reference
+/// (safetensors or .pth), and of whole checkpoints of its trainer (trainer.vae_local). Without a config in the file the
+/// options follow from names and shapes (vqvae/tokenizer_from_weights.h).
 /// @param file_or_run a file, or a run's folder (io/checkpoint resolve_weights_path)
 /// @returns in eval mode
-Tokenizer load_tokenizer(const std::filesystem::path& file_or_run, bool raw = false);
+/// @throws Error failure if it holds no tokenizer, or its config and its weights do not agree; usage if a hint
+/// contradicts the file
+Tokenizer load_tokenizer(const std::filesystem::path& file_or_run, bool raw = false, const TokenizerHints& hints = {});
 /// @param weights state dict to store instead of the module's own (EMA); empty = its own
 void save_tokenizer(const std::filesystem::path& path, const Tokenizer& tokenizer, const NamedTensors& weights = {});
 

@@ -4,11 +4,13 @@
 #include "nextscale/io/checkpoint.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/vqvae/tokenizer.h"
+#include "nextscale/vqvae/tokenizer_from_weights.h"
 
 namespace nextscale {
 namespace {
 
 constexpr const char* kFormat = "nextscale.tokenizer";
+constexpr const char* kTrainerPart = "trainer/vae_local";  // in a checkpoint of the reference's trainer
 
 TokenizerOptions read_options(const WeightsFile& file, const std::string& where) {
   const auto config = file.metadata.find("config");
@@ -27,12 +29,21 @@ TokenizerOptions read_options(const WeightsFile& file, const std::string& where)
 
 }  // namespace
 
-Tokenizer load_tokenizer(const std::filesystem::path& file_or_run, bool raw) {
+Tokenizer load_tokenizer(const std::filesystem::path& file_or_run, bool raw, const TokenizerHints& hints) {
   const auto path = resolve_weights_path(file_or_run, raw);
-  const auto file = read_weights(path);
-  expect_format(file, kFormat, path.string());
-  Tokenizer tokenizer(read_options(file, path.string()));
-  load_state_dict(*tokenizer, file.tensors, path.string());
+  const auto where = path.string();
+  auto file = read_weights(path);
+  TokenizerOptions options;
+  if (file.metadata.count("format") > 0) {
+    expect_format(file, kFormat, where);
+    options = read_options(file, where);
+    check_hints(options, hints, where);
+  } else {
+    if (auto part = section(file.tensors, kTrainerPart); !part.empty()) file.tensors = std::move(part);
+    options = tokenizer_options_from(file.tensors, hints, where);
+  }
+  Tokenizer tokenizer(options);
+  load_state_dict(*tokenizer, file.tensors, where);
   tokenizer->eval();
   return tokenizer;
 }

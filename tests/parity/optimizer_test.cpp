@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "nextscale/tests/parity/case_models.h"
 #include "nextscale/tests/support/all_close.h"
 #include "nextscale/tests/support/fixtures.h"
 #include "nextscale/train/progressive.h"
@@ -118,16 +119,7 @@ TEST(ParityProgressive, StagesAndWeightsAreTheReferences) {
 /// Tokenizer and transformer of a case with the recipe's weights.
 class Models {
  public:
-  explicit Models(const ParityCase& c) : transformer(transformer_options(c)), tokenizer_(tokenizer_options(c)) {
-    load_transformer_weights(transformer, c.weights("var"), c.name);
-    auto own = state_dict(*tokenizer_);
-    const auto given = c.weights("vae");
-    for (auto& [name, tensor] : own) {
-      if (const auto weight = find_tensor(given, name); weight.defined()) tensor = weight;
-    }
-    load_state_dict(*tokenizer_, own, c.name);
-    tokenizer_->eval();
-  }
+  explicit Models(const ParityCase& c) : transformer(without_stochastic_depth(c)), tokenizer_(testing::tokenizer_of(c)) {}
 
   const Scales& scales() const { return transformer->scales(); }
   /// (B, C, H, W) -> (B, L)
@@ -148,32 +140,10 @@ class Models {
   Transformer transformer;
 
  private:
-  static TransformerOptions transformer_options(const ParityCase& c) {
-    const auto& config = c.config();
-    return {.codes = config.at("V"),
-            .code_width = config.at("Cvae"),
-            .sides = config.at("sides"),
-            .classes = config.at("num_classes"),
-            .depth = config.at("depth"),
-            .width = config.at("width"),
-            .heads = config.at("heads"),
-            .mlp_ratio = config.at("mlp_ratio"),
-            .shared_aln = config.at("shared_aln"),
-            .attn_l2_norm = config.at("attn_l2_norm"),
-            .norm_eps = config.at("norm_eps")};
-  }
-  static TokenizerOptions tokenizer_options(const ParityCase& c) {
-    const auto& config = c.config();
-    return {.quantizer = {.codes = config.at("V"),
-                          .code_width = config.at("Cvae"),
-                          .sides = config.at("sides"),
-                          .quant_resi = config.at("quant_resi"),
-                          .share_quant_resi = config.at("share_quant_resi"),
-                          .znorm = config.at("using_znorm"),
-                          .beta = config.at("beta")},
-            .ch = config.at("ch"),
-            .ch_mult = config.at("ch_mult"),
-            .res_blocks = config.at("num_res_blocks")};
+  static Transformer without_stochastic_depth(const ParityCase& c) {
+    auto options = testing::transformer_options_of(c);
+    options.drop_path = 0;
+    return testing::transformer_of(c, options);
   }
 
   Tokenizer tokenizer_;

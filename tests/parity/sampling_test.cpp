@@ -11,6 +11,7 @@
 #include "nextscale/data/picture.h"
 #include "nextscale/sample/filter_and_draw.h"
 #include "nextscale/sample/sampler.h"
+#include "nextscale/tests/parity/case_models.h"
 #include "nextscale/tests/support/all_close.h"
 #include "nextscale/tests/support/fixtures.h"
 #include "nextscale/tests/support/recipe.h"
@@ -99,45 +100,6 @@ TEST(ParityFilters, KeptCodesDrawsAndMixturesAreTheReferences) {
 }
 
 // ---- whole calls ----
-
-Tokenizer tokenizer_of(const ParityCase& c) {
-  const auto& config = c.config();
-  TokenizerOptions options;
-  options.quantizer = {.codes = config.at("V"),
-                       .code_width = config.at("Cvae"),
-                       .sides = config.at("sides"),
-                       .quant_resi = config.at("quant_resi"),
-                       .share_quant_resi = config.at("share_quant_resi"),
-                       .znorm = config.at("using_znorm"),
-                       .beta = config.at("beta")};
-  options.ch = config.at("ch");
-  options.ch_mult = config.at("ch_mult").get<std::vector<int64_t>>();
-  options.res_blocks = config.at("num_res_blocks");
-  Tokenizer tokenizer(options);
-  auto weights = c.weights("vae");
-  for (const auto& [name, own] : state_dict(*tokenizer)) {
-    if (!find_tensor(weights, name).defined()) weights.emplace_back(name, own);  // what constructors build
-  }
-  load_state_dict(*tokenizer, weights, c.name);
-  return tokenizer;
-}
-
-Transformer transformer_of(const ParityCase& c) {
-  const auto& config = c.config();
-  Transformer transformer(TransformerOptions{.codes = config.at("V"),
-                                             .code_width = config.at("Cvae"),
-                                             .sides = config.at("sides"),
-                                             .classes = config.at("num_classes"),
-                                             .depth = config.at("depth"),
-                                             .width = config.at("width"),
-                                             .heads = config.at("heads"),
-                                             .mlp_ratio = config.at("mlp_ratio"),
-                                             .shared_aln = config.at("shared_aln"),
-                                             .attn_l2_norm = config.at("attn_l2_norm"),
-                                             .norm_eps = config.at("norm_eps")});
-  load_transformer_weights(transformer, c.weights("var"), c.name);
-  return transformer;
-}
 
 /// As the setting gives them: a list, one for all (negative: label-free), or drawn first from the same generator.
 at::Tensor labels_of(const nlohmann::json& setting, int64_t classes, at::Generator& generator) {

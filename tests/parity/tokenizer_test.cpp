@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nextscale/base/state_dict.h"
+#include "nextscale/tests/parity/case_models.h"
 #include "nextscale/tests/support/all_close.h"
 #include "nextscale/tests/support/fixtures.h"
 #include "nextscale/vqvae/phi.h"
@@ -19,36 +20,6 @@ namespace {
 using testing::all_close;
 using testing::Compared;
 using testing::ParityCase;
-
-TokenizerOptions options_of(const ParityCase& parity_case) {
-  const auto& config = parity_case.config();
-  TokenizerOptions options;
-  options.quantizer = {.codes = config.at("V"),
-                       .code_width = config.at("Cvae"),
-                       .sides = config.at("sides"),
-                       .quant_resi = config.at("quant_resi"),
-                       .share_quant_resi = config.at("share_quant_resi"),
-                       .znorm = config.at("using_znorm"),
-                       .beta = config.at("beta")};
-  options.ch = config.at("ch");
-  options.ch_mult = config.at("ch_mult").get<std::vector<int64_t>>();
-  options.res_blocks = config.at("num_res_blocks");
-  return options;
-}
-
-// Recipe weights; what constructors build must already be there.
-Tokenizer tokenizer_of(const ParityCase& parity_case) {
-  Tokenizer tokenizer(options_of(parity_case));
-  const at::NoGradGuard no_grad;
-  const auto own = state_dict(*tokenizer);
-  for (const auto& [name, weight] : parity_case.weights("vae")) {
-    const auto target = find_tensor(own, name);
-    if (!target.defined() || target.sizes() != weight.sizes()) throw std::runtime_error("no such weight: " + name);
-    target.copy_(weight);
-  }
-  tokenizer->eval();
-  return tokenizer;
-}
 
 std::vector<std::string> names_of(const NamedTensors& tensors) {
   std::vector<std::string> names;
@@ -92,7 +63,7 @@ TEST(ParityTokenizer, FeaturesTokensAndPicturesAreTheReferences) {
   for (const auto& parity_case : testing::parity_cases()) {
     SCOPED_TRACE(parity_case.name);
     const at::NoGradGuard no_grad;
-    auto tokenizer = tokenizer_of(parity_case);
+    auto tokenizer = testing::tokenizer_of(parity_case);
     const auto x = parity_case.pictures();
     const auto f = tokenizer->features(x);
     const auto tokens = tokenizer->quantizer()->encode(f);
@@ -134,7 +105,7 @@ TEST(ParityTokenizerTraining, LossesAndGradientsAreTheReferences) {
   for (const auto& parity_case : testing::parity_cases()) {
     if (!parity_case.has("tok.train.recon_raw")) continue;
     SCOPED_TRACE(parity_case.name);
-    auto tokenizer = tokenizer_of(parity_case);
+    auto tokenizer = testing::tokenizer_of(parity_case);
     tokenizer->train();
     const auto x = parity_case.pictures();
     const auto output = tokenizer->forward(x);
@@ -164,7 +135,7 @@ TEST(ParityTokenizerTraining, GradientsAtTheQuantizersInputAreTheReferences) {
   for (const auto& parity_case : testing::parity_cases()) {
     if (!parity_case.has("tok.train.grad_f")) continue;
     SCOPED_TRACE(parity_case.name);
-    auto tokenizer = tokenizer_of(parity_case);
+    auto tokenizer = testing::tokenizer_of(parity_case);
     tokenizer->train();
     const auto x = parity_case.pictures();
     auto f = tokenizer->features(x).detach().requires_grad_(true);
@@ -187,7 +158,7 @@ TEST(ParityTokenizerTraining, RunningHitsAndUsagesAreTheReferences) {
   for (const auto& parity_case : testing::parity_cases()) {
     if (!parity_case.has("tok.usage.hits_ema.0")) continue;
     SCOPED_TRACE(parity_case.name);
-    auto tokenizer = tokenizer_of(parity_case);
+    auto tokenizer = testing::tokenizer_of(parity_case);
     tokenizer->train();
     const at::NoGradGuard no_grad;
     const auto batches = parity_case.json.at("usage_batches").get<std::vector<std::vector<int64_t>>>();
@@ -211,7 +182,7 @@ TEST(ParityTokenizerNames, EveryCasesStateDictHasTheReferencesNamesInOrder) {
   Compared compared;
   for (const auto& parity_case : testing::parity_cases()) {
     SCOPED_TRACE(parity_case.name);
-    Tokenizer tokenizer(options_of(parity_case));
+    Tokenizer tokenizer(testing::tokenizer_options_of(parity_case));
     const auto own = state_dict(*tokenizer);
     EXPECT_EQ(names_of(own), parity_case.weight_names("vae"));
     compared.count(static_cast<int64_t>(own.size()));

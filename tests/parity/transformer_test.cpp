@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nextscale/base/random.h"
+#include "nextscale/tests/parity/case_models.h"
 #include "nextscale/tests/support/all_close.h"
 #include "nextscale/tests/support/fixtures.h"
 #include "nextscale/vqvae/residual_quantizer.h"
@@ -21,29 +22,6 @@ namespace {
 using testing::Compared;
 using testing::parity_cases;
 using testing::ParityCase;
-
-TransformerOptions options_of(const ParityCase& c) {
-  const auto& config = c.config();
-  return {.codes = config.at("V"),
-          .code_width = config.at("Cvae"),
-          .sides = config.at("sides"),
-          .classes = config.at("num_classes"),
-          .depth = config.at("depth"),
-          .width = config.at("width"),
-          .heads = config.at("heads"),
-          .mlp_ratio = config.at("mlp_ratio"),
-          .shared_aln = config.at("shared_aln"),
-          .attn_l2_norm = config.at("attn_l2_norm"),
-          .norm_eps = config.at("norm_eps"),
-          .drop_path = config.value("drop_path", 0.0)};
-}
-
-Transformer transformer_of(const ParityCase& c, const TransformerOptions& options) {
-  Transformer transformer(options);
-  load_transformer_weights(transformer, c.weights("var"), c.name);
-  transformer->eval();
-  return transformer;
-}
 
 // (B, L - l_0, Cvae) of all pictures; from the token ids where the case does not hold them.
 at::Tensor teacher_forcing_of(const ParityCase& c) {
@@ -102,7 +80,7 @@ TEST(ParityTransformer, LogitsLossAndAccuracyAreTheReferences) {
   for (const auto& c : parity_cases()) {
     if (!has_lesson(c)) continue;
     const at::NoGradGuard no_grad;
-    auto transformer = transformer_of(c, options_of(c));
+    auto transformer = testing::transformer_of(c, testing::transformer_options_of(c));
     const auto lesson = lesson_of(c, c.json.at("labels"));
     const auto logits = transformer->forward(lesson.labels, lesson.inputs);  // (B, L, V)
     const auto& scales = transformer->scales();
@@ -135,7 +113,7 @@ TEST(ParityTransformer, StepByStepLogitsAreTheReferencesTeacherForcedOnes) {
   Compared compared;
   for (const auto& c : parity_cases()) {
     if (!has_lesson(c) || !c.has("var.logits")) continue;
-    auto transformer = transformer_of(c, options_of(c));
+    auto transformer = testing::transformer_of(c, testing::transformer_options_of(c));
     const auto lesson = lesson_of(c, c.json.at("labels"));
     const auto& scales = transformer->scales();
     auto cache = transformer->begin_sampling(lesson.labels);
@@ -157,7 +135,7 @@ TEST(ParityTransformerTraining, LossesAndGradientsAreTheReferences) {
     for (const auto& [tag, smoothing] : {std::pair{"ls0", 0.0}, std::pair{"ls0.1", 0.1}}) {
       const std::string of = tag, gradients = "var.grad." + of;
       if (!c.has("var.train.loss." + of) && !c.has(gradients + ".l2")) continue;
-      auto transformer = transformer_of(c, options_of(c));
+      auto transformer = testing::transformer_of(c, testing::transformer_options_of(c));
       transformer->train();
       const auto lesson = lesson_of(c, c.json.at("labels"));
       const auto logits = transformer->forward(lesson.labels, lesson.inputs);
@@ -195,9 +173,9 @@ TEST(ParityTransformerTraining, LabelDropAndStochasticDepthDrawTheReferencesNumb
     if (!has_lesson(c) || !c.json.contains("stochastic")) continue;
     const at::NoGradGuard no_grad;
     const auto& setting = c.json.at("stochastic");
-    auto options = options_of(c);
+    auto options = testing::transformer_options_of(c);
     options.drop_path = setting.at("drop_path_rate");
-    auto transformer = transformer_of(c, options);
+    auto transformer = testing::transformer_of(c, options);
     const auto lesson = lesson_of(c, setting.at("labels"));
     for (const bool training : {true, false}) {
       transformer->train(training);
@@ -223,7 +201,7 @@ TEST(ParityTransformerTraining, ProgressiveStagesHaveTheReferencesLossAndGradien
   Compared compared;
   for (const auto& c : parity_cases()) {
     if (!has_lesson(c) || !c.json.contains("progressive") || !c.has("prog.loss")) continue;
-    auto transformer = transformer_of(c, options_of(c));
+    auto transformer = testing::transformer_of(c, testing::transformer_options_of(c));
     transformer->train();
     const auto lesson = lesson_of(c, c.json.at("labels"));
     const auto& scales = transformer->scales();
@@ -288,7 +266,7 @@ TEST(ParityTransformerNames, ExportIsTheReferencesStateDictOfEveryCase) {
   Compared compared;
   for (const auto& c : parity_cases()) {
     if (!c.json.at("weights").contains("var")) continue;
-    const auto transformer = transformer_of(c, options_of(c));
+    const auto transformer = testing::transformer_of(c, testing::transformer_options_of(c));
     const auto exported = reference_state_dict(transformer);
     std::vector<std::string> names;
     for (const auto& entry : exported) names.push_back(entry.first);

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+namespace nextscale::cli {
+
+/// Pictures that `sample` has written, as one .npz in the layout of ADM's evaluator: arr_0 uint8 (N, H, W, 3), arr_1
+/// int64 (N) labels. Streamed picture by picture. Unless the order is kept, it is a permutation that N alone decides:
+/// the evaluator computes the Inception Score over consecutive blocks, which sets sorted by class ruin.
+/// @param folder of the pictures, named by picture_name
+/// @throws Error failure, the file complete or not there
+void write_npz_of_pictures(const std::filesystem::path& npz, const std::filesystem::path& folder,
+                           const std::vector<int64_t>& labels, bool keep_order, bool quiet);
+
+}  // namespace nextscale::cli
