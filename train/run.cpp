@@ -1,5 +1,6 @@
 #include "nextscale/train/run.h"
 
+#include <cerrno>
 #include <ctime>
 #include <set>
 #include <system_error>
@@ -101,6 +102,21 @@ void store_or_compare(const std::filesystem::path& file, const std::string& kind
   require_equal(*stored_config, config, {free_keys.begin(), free_keys.end()}, "", file);
 }
 
+/// What killed calls left beside their places, files (.NAME.PID.part) and checkpoints (.step_N.part); the lock says
+/// that no other call is at work here.
+void remove_leftovers(const std::filesystem::path& folder, FileOperations& operations) {
+  std::vector<std::filesystem::path> leftovers;
+  std::error_code code;
+  for (std::filesystem::directory_iterator it(folder, code), end; !code && it != end; it.increment(code)) {
+    const auto name = it->path().filename().string();
+    if (name.starts_with('.') && name.ends_with(".part")) leftovers.push_back(it->path());
+  }
+  if (code) throw system_failure(folder, "cannot be listed", code.value());
+  for (const auto& path : leftovers) {
+    if (operations.remove_all(path) != 0) throw system_failure(path, "cannot be removed", errno);
+  }
+}
+
 }  // namespace
 
 Run::Run(std::filesystem::path directory, const std::string& kind, const nlohmann::json& config,
@@ -108,6 +124,7 @@ Run::Run(std::filesystem::path directory, const std::string& kind, const nlohman
     : directory_(with_folder(std::move(directory))), kind_(kind), operations_(operations), lock_(directory_) {
   store_or_compare(directory_ / "config.json", kind, config, free_keys, operations_);
   for (const auto& folder : {checkpoints(), pictures(), snapshots()}) make_folder(folder);
+  for (const auto& folder : {directory_, checkpoints(), pictures(), snapshots()}) remove_leftovers(folder, operations_);
   append_line(directory_ / "command.txt", command, operations_);
 }
 

@@ -18,9 +18,9 @@ namespace nextscale {
 /// config.json is {"kind": …, "config": {…}, "versions": …} as of the first call.
 class Run {
  public:
-  /// Makes or opens the directory and locks it. @throws Error failure if another process holds it (names pid and host),
-  /// the directory cannot be written or holds a run of another kind, or its stored config differs from `config` in a
-  /// key that decides the result (names key, stored and given value).
+  /// Makes or opens the directory, locks it and removes what killed calls left half written. @throws Error failure if
+  /// another process holds it (names pid and host), the directory cannot be written or holds a run of another kind, or
+  /// its stored config differs from `config` in a key that decides the result (names key, stored and given value).
   /// @param kind "tokenizer", "transformer", "classifier"
   /// @param free_keys top-level config keys that may differ between calls (threads, max_steps, save_every …)
   Run(std::filesystem::path directory, const std::string& kind, const nlohmann::json& config,

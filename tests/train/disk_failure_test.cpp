@@ -72,6 +72,9 @@ TEST(DiskFailure, AtAnyOperationLeavesARunThatGoesOnToTheSameEnd) {
       for (const auto& [name, tensor] : state_dict(again.line)) {
         EXPECT_TRUE(testing::all_close(tensor, find_tensor(state_dict(expected.line), name))) << name;
       }
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path())) {
+        EXPECT_NE(entry.path().extension(), ".part") << entry.path();
+      }
       EXPECT_EQ(losses(folder / "run"), losses(expected_folder / "run"));
     }
   }

@@ -135,6 +135,20 @@ TEST(Run, ADamagedConfigIsNamed) {
   open_run(folder / "run");  // the lock was given back each time
 }
 
+TEST(Run, WhatAKilledCallLeftHalfWrittenIsRemoved) {
+  const TemporaryDirectory folder;
+  open_run(folder / "run");
+  const auto run = folder / "run";
+  const std::vector<std::string> leftovers = {".config.json.17.part", "checkpoints/.latest.17.part",
+                                              "pictures/.step_1.png.17.part", "snapshots/.ema.safetensors.17.part"};
+  const std::vector<std::string> others = {"mine.part", ".hidden", "pictures/.part.png"};
+  for (const auto& name : leftovers) write_file(run / name, "half");
+  for (const auto& name : others) write_file(run / name, "whole");
+  open_run(run);
+  for (const auto& name : leftovers) EXPECT_FALSE(std::filesystem::exists(run / name)) << name;
+  for (const auto& name : others) EXPECT_TRUE(std::filesystem::exists(run / name)) << name;
+}
+
 TEST(Run, APlaceWhereNoFolderCanBeMadeIsNamed) {
   const TemporaryDirectory folder;
   write_file(folder / "file", "");
