@@ -41,6 +41,8 @@ Decoder::Decoder(std::span<const std::byte> bytes) : left(bytes) {
   if (!info) throw std::bad_alloc();
   png_set_read_fn(png, this, read_bytes);
   png_set_user_limits(png, 0x7fffffff, 0x7fffffff);  // ours counts pixels
+  // Profiles, texts and EXIF are not looked at here, and for some of them libpng takes as much memory as they claim.
+  png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
 }
 
 // Runs libpng calls that may jump out; `calls` must own nothing that needs a destructor.
