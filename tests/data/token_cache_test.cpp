@@ -1,11 +1,14 @@
 #include "nextscale/data/token_cache.h"
 
+#include <random>
+
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "nextscale/base/error.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/tests/support/all_close.h"
+#include "nextscale/tests/support/mutated.h"
 #include "nextscale/tests/support/temporary_directory.h"
 
 namespace nextscale {
@@ -133,6 +136,19 @@ TEST(TokenCache, AChangedTokenInsideTheCodebookIsNoticed) {
       << complaint(folder / "t");
   testing::write_file(folder / "t", bytes.substr(0, bytes.size() - 8));
   EXPECT_NE(complaint(folder / "t"), "");
+}
+
+TEST(TokenCache, ChangedBytesEndInACacheOrAnError) {
+  const TemporaryDirectory folder;
+  write_token_cache(folder / "t", small_cache());
+  const auto bytes = testing::read_file(folder / "t");
+  std::mt19937_64 random(20240607);
+  int refused = 0;
+  for (int i = 0; i < 2000; ++i) {
+    testing::write_file(folder / "u", testing::mutated(bytes, random));
+    refused += complaint(folder / "u").empty() ? 0 : 1;
+  }
+  EXPECT_GT(refused, 1800);  // the hash sees nearly everything that is not refused before
 }
 
 TEST(TokenCache, OtherFilesAreRefused) {

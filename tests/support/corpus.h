@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "nextscale/io/bytes.h"
+#include "nextscale/tests/support/mutated.h"
 #include "nextscale/tests/support/temporary_directory.h"
 
 /// Replays the files of tests/corpus that fuzzers start from, cut and changed as well. A test program includes this
@@ -47,42 +48,6 @@ inline std::vector<Seed> seeds_of(const Reader& reader) {
   }
   std::sort(seeds.begin(), seeds.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return seeds;
-}
-
-/// One to four changes of the kinds that break readers: a flipped bit, another byte, an extreme number, a cut, a part
-/// twice, bytes put in.
-inline std::string mutated(std::string bytes, std::mt19937_64& random) {
-  const auto below = [&random](size_t n) { return n == 0 ? 0 : static_cast<size_t>(random() % n); };
-  for (auto left = 1 + below(4); left > 0; --left) {
-    if (bytes.empty()) return bytes;
-    const auto at = below(bytes.size());
-    switch (below(7)) {
-      case 0:
-        bytes[at] = static_cast<char>(bytes[at] ^ (1 << below(8)));
-        break;
-      case 1:
-        bytes[at] = static_cast<char>(below(256));
-        break;
-      case 2: {
-        static constexpr const char* kDigits[] = {"0",   "9", "-1", "18446744073709551615", "9223372036854775807",
-                                                  "1e9", "\""};
-        bytes.replace(at, 1, kDigits[below(std::size(kDigits))]);
-        break;
-      }
-      case 3:
-        for (size_t i = at; i < std::min(at + 8, bytes.size()); ++i) bytes[i] = below(2) == 0 ? '\xFF' : '\0';
-        break;
-      case 4:
-        bytes.resize(at);
-        break;
-      case 5:
-        bytes.insert(at, bytes.substr(below(bytes.size()), below(64)));
-        break;
-      default:
-        bytes.erase(at, below(16));
-    }
-  }
-  return bytes;
 }
 
 class Corpus : public ::testing::TestWithParam<Reader> {};
