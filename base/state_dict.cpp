@@ -43,7 +43,8 @@ at::Tensor find_tensor(const NamedTensors& tensors, const std::string& name) {
   return {};
 }
 
-void load_state_dict(torch::nn::Module& module, const NamedTensors& source, const std::string& where) {
+void load_state_dict(torch::nn::Module& module, const NamedTensors& source, const std::string& where,
+                     const std::function<void(const at::Tensor&)>& copied) {
   const NamedTensors target = state_dict(module);
   std::unordered_map<std::string, at::Tensor> given(source.begin(), source.end());
   for (const auto& [name, tensor] : target) {
@@ -63,7 +64,11 @@ void load_state_dict(torch::nn::Module& module, const NamedTensors& source, cons
     }
   }
   const at::NoGradGuard no_grad;
-  for (const auto& [name, tensor] : target) tensor.copy_(given.at(name));
+  for (const auto& [name, tensor] : target) {
+    const auto& from = given.at(name);
+    tensor.copy_(from);
+    if (copied) copied(from);
+  }
 }
 
 }  // namespace nextscale

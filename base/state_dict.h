@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,8 +26,10 @@ NamedTensors named_parameters(const torch::nn::Module& module);
 at::Tensor find_tensor(const NamedTensors& tensors, const std::string& name);
 
 /// Copies every tensor of `source` into the module's of the same name.
+/// @param copied told of each source tensor when it has been copied
 /// @param where names the file in errors
 /// @throws Error failure for a missing or extra name or another shape, before anything was changed
-void load_state_dict(torch::nn::Module& module, const NamedTensors& source, const std::string& where);
+void load_state_dict(torch::nn::Module& module, const NamedTensors& source, const std::string& where,
+                     const std::function<void(const at::Tensor&)>& copied = {});
 
 }  // namespace nextscale

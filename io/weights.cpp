@@ -120,6 +120,7 @@ class PthTensors {
 WeightsFile weights_of(const std::shared_ptr<const MappedFile>& map, const SafetensorsFile& parsed,
                        const std::string& where) {
   WeightsFile file;
+  file.map = map;
   file.metadata = parsed.metadata;
   file.tensors.reserve(parsed.entries.size());
   for (const auto& entry : parsed.entries) file.tensors.emplace_back(entry.name, make_tensor(entry, map, where));
@@ -128,6 +129,7 @@ WeightsFile weights_of(const std::shared_ptr<const MappedFile>& map, const Safet
 
 WeightsFile weights_of(const std::shared_ptr<const MappedFile>& map, const PthFile& parsed, const std::string& where) {
   WeightsFile file;
+  file.map = map;
   file.metadata["source"] = "pth";
   file.tensors.reserve(parsed.tensors.size());
   PthTensors tensors(map);
@@ -178,6 +180,15 @@ std::span<const std::byte> bytes_of(const at::Tensor& plain) {
 std::string kind_of(const std::string& format) { return format.substr(format.rfind('.') + 1); }
 
 }  // namespace
+
+void WeightsFile::forget(const at::Tensor& copied) const {
+  if (map == nullptr || !copied.defined() || !copied.is_cpu()) return;
+  const auto whole = map->bytes();
+  const auto* begin = static_cast<const std::byte*>(copied.const_data_ptr());
+  const auto size = static_cast<size_t>(copied.nbytes());
+  const std::less_equal<> before;  // defined also for pointers into different memory
+  if (before(whole.data(), begin) && before(begin + size, whole.data() + whole.size())) forget_pages({begin, size});
+}
 
 WeightsFile read_weights(const std::filesystem::path& path) {
   const auto map = MappedFile::open(path, MappedFile::Mode::copy_on_write);

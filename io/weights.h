@@ -2,10 +2,12 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "nextscale/base/state_dict.h"
 #include "nextscale/io/file_operations.h"
+#include "nextscale/io/mapped_file.h"
 #include "nextscale/io/safetensors.h"
 
 namespace nextscale {
@@ -16,6 +18,11 @@ namespace nextscale {
 struct WeightsFile {
   NamedTensors tensors;
   std::map<std::string, std::string> metadata;
+  std::shared_ptr<const MappedFile> map = nullptr;  ///< of a file that was read: where its tensors lie
+
+  /// For a tensor that was copied and not changed: its whole pages leave memory (and come from the file again if they
+  /// are read). Weights that are copied one by one thus never stand in memory twice.
+  void forget(const at::Tensor& copied) const;
 };
 
 /// Reads a safetensors file or one of torch.save (.pth, both forms, io/pth.h); its content tells which, not its ending.

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -159,8 +160,10 @@ torch::Tensor drop_labels(const torch::Tensor& labels, int64_t label_free_class,
 /// Copies weights under the reference's names into the module. Entries that follow from the options may be missing
 /// (lvl_1L, zero_k_bias); attn_bias_for_masking is ignored.
 /// @param where names the file in errors
+/// @param copied told of each given tensor when it has been copied
 /// @throws Error failure for another name or shape, or levels of another pyramid, before anything was changed
-void load_transformer_weights(Transformer& transformer, NamedTensors weights, const std::string& where);
+void load_transformer_weights(Transformer& transformer, NamedTensors weights, const std::string& where,
+                              const std::function<void(const at::Tensor&)>& copied = {});
 /// The reference's state dict, attn_bias_for_masking included, in its order (for use in Python).
 NamedTensors reference_state_dict(const Transformer& transformer);
 

@@ -48,7 +48,8 @@ void check_size(const TransformerOptions& options, const NamedTensors& weights, 
 
 }  // namespace
 
-void load_transformer_weights(Transformer& transformer, NamedTensors weights, const std::string& where) {
+void load_transformer_weights(Transformer& transformer, NamedTensors weights, const std::string& where,
+                              const std::function<void(const at::Tensor&)>& copied) {
   check_size(transformer->options(), weights, where);
   std::erase_if(weights, [](const auto& entry) { return entry.first == kMask; });
   for (const auto& [name, own] : state_dict(*transformer)) {
@@ -63,7 +64,7 @@ void load_transformer_weights(Transformer& transformer, NamedTensors weights, co
                      .got = "others"});
     }
   }
-  load_state_dict(*transformer, weights, where);
+  load_state_dict(*transformer, weights, where, copied);
 }
 
 NamedTensors reference_state_dict(const Transformer& transformer) {
@@ -95,7 +96,8 @@ Transformer load_transformer(const std::filesystem::path& file_or_run, bool raw,
     options = transformer_options_from(file.tensors, hints, where);
   }
   Transformer transformer(options);
-  load_transformer_weights(transformer, std::move(file.tensors), where);
+  load_transformer_weights(transformer, std::move(file.tensors), where,
+                           [&](const auto& tensor) { file.forget(tensor); });
   transformer->eval();
   return transformer;
 }

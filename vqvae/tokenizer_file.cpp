@@ -43,7 +43,7 @@ Tokenizer load_tokenizer(const std::filesystem::path& file_or_run, bool raw, con
     options = tokenizer_options_from(file.tensors, hints, where);
   }
   Tokenizer tokenizer(options);
-  load_state_dict(*tokenizer, file.tensors, where);
+  load_state_dict(*tokenizer, file.tensors, where, [&](const auto& tensor) { file.forget(tensor); });
   tokenizer->eval();
   return tokenizer;
 }

@@ -1,4 +1,5 @@
 #include <csignal>
+#include <fstream>
 #include <set>
 #include <string>
 
@@ -157,6 +158,36 @@ TEST(Weights, TensorsOutliveTheFileAndChangingThemLeavesItAsItWas) {
   write_weights(folder / "x", weights_of(2));  // replaced by rename: the old bytes stay mapped
   EXPECT_TRUE(all_close(tensor, at::full({3, 5}, 7.0)));
   EXPECT_EQ(value_in(folder / "x"), 2);
+}
+
+/// Bytes of resident memory in this process's maps of the file.
+int64_t resident(const fs::path& file) {
+  std::ifstream maps("/proc/self/smaps");
+  int64_t kilobytes = 0;
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    const bool field = line.find(':') < line.find(' ');  // "Rss:  4 kB"; a map begins with its addresses
+    if (!field) inside = line.ends_with(file.string());
+    if (inside && line.rfind("Rss:", 0) == 0) kilobytes += std::stoll(line.substr(4));
+  }
+  return kilobytes * 1024;
+}
+
+TEST(Weights, ForgottenTensorsLeaveMemoryAndComeBackFromTheFile) {
+  const TemporaryDirectory folder;
+  const auto path = fs::canonical(folder / ".") / "x";
+  const auto values = at::arange(1 << 20).to(at::kFloat);  // 4 MiB
+  write_weights(path, {{{"w", values}}, {}});
+  const auto file = read_weights(path);
+  const auto& mapped = find_tensor(file.tensors, "w");
+  EXPECT_TRUE(at::equal(mapped, values));
+  EXPECT_GE(resident(path), values.nbytes() / 2);
+  file.forget(mapped);
+  EXPECT_LT(resident(path), values.nbytes() / 8);
+  EXPECT_TRUE(at::equal(mapped, values));
+  const auto own = values.clone();
+  file.forget(own);  // not of this file: stays as it is
+  EXPECT_TRUE(at::equal(own, values));
 }
 
 TEST(Weights, UnalignedDataIsCopiedAndForeignBooleansRefused) {

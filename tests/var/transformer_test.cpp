@@ -267,6 +267,9 @@ TEST(TransformerFile, WhatDoesNotFitIsNamed) {
   EXPECT_NE(load_with(good, format, changed.dump()).find("surprise"), std::string::npos);
   changed = config;
   changed["width"] = 48;
+  EXPECT_NE(load_with(good, format, changed.dump()).find("another size"), std::string::npos);
+  changed = config;
+  changed["mlp_ratio"] = 3;
   EXPECT_NE(load_with(good, format, changed.dump()).find("shape differs"), std::string::npos);
   changed = config;
   changed["sides"] = {1, 2, 5, 3};
