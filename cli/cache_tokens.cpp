@@ -91,6 +91,10 @@ ExitCode cache_tokens(const Words& words) {
     note(options.runtime, "stopped: nothing was written");
     return stop.exit_code();
   }
+  for (const auto& part : {parts.train, parts.val}) {
+    if (!part) continue;
+    for (const auto& fault : part->faults()) warn(fault + "; another picture stands in for it (--skip-bad)");
+  }
   write_token_cache(options.files.out, *cache);
   fmt::print("{} token maps of {} training pictures, {} of held-out pictures: {}\n", cache->train_tokens.size(0),
              cache->train_labels.size(0), cache->val_tokens.size(0), options.files.out);

@@ -19,6 +19,7 @@
 #include "nextscale/cli/verbs.h"
 #include "nextscale/data/picture.h"
 #include "nextscale/io/checkpoint.h"
+#include "nextscale/io/json_file.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/sample/fit.h"
 #include "nextscale/sample/gallery.h"
@@ -105,7 +106,7 @@ std::vector<std::string> read_class_names(const SampleFiles& files) {
   const auto found = metadata.find("class_names");
   if (found == metadata.end()) return {};
   try {
-    return nlohmann::json::parse(found->second).get<std::vector<std::string>>();
+    return parse_json(found->second, path.string() + ": class_names").get<std::vector<std::string>>();
   } catch (const nlohmann::json::exception&) {
     throw failure({path.string() + ": class_names", "cannot be read", "a JSON list of texts", {}});
   }

@@ -6,6 +6,7 @@
 #include "nextscale/base/error.h"
 #include "nextscale/base/weight_shapes.h"
 #include "nextscale/io/checkpoint.h"
+#include "nextscale/io/json_file.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/var/transformer.h"
 #include "nextscale/var/transformer_from_weights.h"
@@ -25,10 +26,8 @@ TransformerOptions options_of(const WeightsFile& file, const std::string& where)
   if (config == file.metadata.end()) throw failure({.where = where, .what = "has no config in its metadata"});
   TransformerOptions options;
   try {
-    options_from_json(options, nlohmann::json::parse(config->second), where);
+    options_from_json(options, parse_json(config->second, where + ": config"), where);
     check_together(options);
-  } catch (const nlohmann::json::exception&) {
-    throw failure({.where = where, .what = "the config in its metadata is not JSON"});
   } catch (const Error& e) {  // a file's fault, not the command line's
     if (e.code() == ExitCode::failure) throw;
     throw failure({.where = where, .what = e.what()});

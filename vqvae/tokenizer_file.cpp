@@ -2,6 +2,7 @@
 
 #include "nextscale/base/error.h"
 #include "nextscale/io/checkpoint.h"
+#include "nextscale/io/json_file.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/vqvae/tokenizer.h"
 #include "nextscale/vqvae/tokenizer_from_weights.h"
@@ -14,9 +15,8 @@ constexpr const char* kTrainerPart = "trainer/vae_local";  // in a checkpoint of
 
 TokenizerOptions read_options(const WeightsFile& file, const std::string& where) {
   const auto config = file.metadata.find("config");
-  const auto json = nlohmann::json::parse(config == file.metadata.end() ? "" : config->second, nullptr,
-                                          /*allow_exceptions=*/false);
-  if (json.is_discarded()) throw failure({where, "no readable config in the metadata", "JSON text", {}});
+  if (config == file.metadata.end()) throw failure({where, "no config in the metadata", "JSON text", {}});
+  const auto json = parse_json(config->second, where + ": config");
   TokenizerOptions options;
   read_json(bind_tokenizer_options(options), json, where);
   try {

@@ -256,7 +256,7 @@ TEST(TransformerFile, WhatDoesNotFitIsNamed) {
   const std::string format = "nextscale.transformer";
   EXPECT_EQ(load_with(good, format, config.dump()), "");
   EXPECT_NE(load_with(good, "nextscale.tokenizer", config.dump()), "");
-  EXPECT_NE(load_with(good, format, "{").find("not JSON"), std::string::npos);
+  EXPECT_NE(load_with(good, format, "{").find("no valid JSON"), std::string::npos);
   EXPECT_NE(load_with(good, format, "[1]"), "");
 
   auto changed = config;
