@@ -119,7 +119,8 @@ TEST(ParityProgressive, StagesAndWeightsAreTheReferences) {
 /// Tokenizer and transformer of a case with the recipe's weights.
 class Models {
  public:
-  explicit Models(const ParityCase& c) : transformer(without_stochastic_depth(c)), tokenizer_(testing::tokenizer_of(c)) {}
+  explicit Models(const ParityCase& c)
+      : transformer(without_stochastic_depth(c)), tokenizer_(testing::tokenizer_of(c)) {}
 
   const Scales& scales() const { return transformer->scales(); }
   /// (B, C, H, W) -> (B, L)
