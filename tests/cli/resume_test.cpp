@@ -172,6 +172,26 @@ TEST_F(TrainingVerbs, ATransformerRunThatIsStoppedEndsInTheSameBits) {
                "cross-entropy on held-out pictures: ");
 }
 
+TEST_F(TrainingVerbs, AMovedRunAndACopiedOneGoOnAsIfTheyHadNot) {
+  namespace fs = std::filesystem;
+  ASSERT_EQ(run_nextscale(tokenizer_words("whole")).code, 0);
+  ASSERT_EQ(run_nextscale(tokenizer_words("first", {"--max-steps", "15"})).code, 0);
+  fs::copy(folder_ / "first", folder_ / "copied", fs::copy_options::recursive);
+  fs::create_directory(folder_ / "elsewhere");
+  fs::rename(folder_ / "first", folder_ / "elsewhere/moved");
+  for (const char* run : {"copied", "elsewhere/moved"}) {
+    const auto result = run_nextscale(tokenizer_words(run));
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("goes on at step 15")) << run;
+    EXPECT_EQ(weights(run), weights("whole")) << run;
+  }
+  // Its data may lie elsewhere too.
+  fs::rename(folder_ / "data", folder_ / "elsewhere/data");
+  auto words = tokenizer_words("whole");
+  words[2] = at("elsewhere/data");
+  EXPECT_EQ(run_nextscale(words).code, 0);
+}
+
 TEST_F(TrainingVerbs, TheTransformerTrainsStraightFromPicturesToo) {
   make_tokens();
   auto words = transformer_words("pictures", {"--max-steps", "6"});
