@@ -11,7 +11,6 @@
 #include "nextscale/cli/targets.h"
 #include "nextscale/cli/training_verb.h"
 #include "nextscale/data/token_cache.h"
-#include "nextscale/io/disk.h"
 #include "nextscale/train/token_caching.h"
 
 namespace nextscale::cli {
@@ -75,9 +74,7 @@ ExitCode cache_tokens(const Words& words) {
 
   const int64_t total = token_caching_total(options.caching, parts, options.data);
   const int64_t token_bytes = tokenizer->options().quantizer.codes <= 1 << 15 ? 2 : 4;
-  prepare_target(options.files.out);
-  require_free_space(std::filesystem::absolute(options.files.out).parent_path(),
-                     static_cast<uint64_t>(total * tokenizer->scales().length() * token_bytes));
+  prepare_target(options.files.out, static_cast<uint64_t>(total * tokenizer->scales().length() * token_bytes));
   note(options.runtime, "tokenizer in " + arithmetic_text(device, dtype, options.runtime.dtype));
 
   std::optional<TokenCache> cache;

@@ -83,6 +83,12 @@ void check_expressible(const TransformerOptions& options, const std::string& whe
   }
 }
 
+uint64_t bytes_of(const torch::nn::Module& module) {
+  uint64_t bytes = 0;
+  for (const auto& [name, tensor] : state_dict(module)) bytes += tensor.nbytes();
+  return bytes;
+}
+
 std::map<std::string, std::string> kept_metadata(const WeightsFile& file) {
   std::map<std::string, std::string> kept;
   for (const char* key : {"class_names", "tokenizer_hash"}) {
@@ -115,12 +121,11 @@ ExitCode convert(const Words& words) {
   const auto& in = line.positional()[0];
   const auto& out = line.positional()[1];
   const auto format = format_of(out);
-  prepare_target(out);
-
   const auto path = resolve_weights_path(in, options.raw).string();
   const auto file = read_weights(path);
   if (is_tokenizer(file, options, path)) {
     const auto tokenizer = load_tokenizer(path, options.raw, tokenizer_hints(line, loading));
+    prepare_target(out, bytes_of(*tokenizer));
     if (format == Format::pth) {
       check_expressible(tokenizer->options(), path);
       write_pth(out, state_dict(*tokenizer));
@@ -130,6 +135,7 @@ ExitCode convert(const Words& words) {
     fmt::print("tokenizer: {}\n", out);
   } else {
     const auto transformer = load_transformer(path, options.raw, transformer_hints(line, loading));
+    prepare_target(out, bytes_of(*transformer));
     if (format == Format::pth) {
       check_expressible(transformer->options(), path);
       write_pth(out, reference_state_dict(transformer));

@@ -99,7 +99,7 @@ ExitCode decode(const Words& words) {
   const auto file = read_weights(options.tokens);
   const auto tokens = read_tokens(file, options.tokens, tokenizer);
   const auto labels = read_labels(file, options.tokens, tokens.size(0));
-  make_folder(options.out);
+  make_picture_folder(options.out, tokens.size(0), tokenizer->options().channels, tokenizer->options().picture_side());
   tokenizer->to(device);
 
   const at::NoGradGuard no_grad;

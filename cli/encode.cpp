@@ -108,7 +108,8 @@ ExitCode encode(const Words& words) {
   const auto dtype = runtime.dtype == "auto" && device.is_cpu() ? c10::kFloat : resolve_dtype(runtime.dtype, device);
   const auto paths = list_pictures(options.images);
   auto tokenizer = load_tokenizer(options.tokenizer, options.raw, tokenizer_hints(line, loading));
-  prepare_target(options.tokens_out);
+  prepare_target(options.tokens_out,
+                 paths.size() * sizeof(int64_t) * static_cast<uint64_t>(tokenizer->scales().length()));
   tokenizer->to(device);
 
   const at::NoGradGuard no_grad;

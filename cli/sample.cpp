@@ -235,14 +235,15 @@ ExitCode sample(const Words& words) {
                                : resolve_dtype(request.runtime.dtype, models.device);
   const auto plan =
       plan_batches(request.choice, models.transformer->options().classes, static_cast<uint64_t>(request.runtime.seed));
-  make_folder(request.files.out);
-  for (const auto& file :
-       {request.files.grid, request.files.scales_strip, request.files.tokens_out, request.files.npz}) {
-    prepare_target(file);
-  }
-
   int64_t planned = 0;
   for (const auto& batch : plan) planned += batch.count();
+  const auto& picture = models.tokenizer->options();
+  make_picture_folder(request.files.out, planned, picture.channels, picture.picture_side());
+  for (const auto& file : {request.files.grid, request.files.scales_strip, request.files.tokens_out}) {
+    prepare_target(file);
+  }
+  prepare_target(request.files.npz, npz_bytes(planned, picture.picture_side()));
+
   std::vector<int64_t> for_strip;
   if (!request.files.scales_strip.empty()) for_strip = pick_across_classes(plan, kStripPictures);
   const auto& scales = models.tokenizer->scales();

@@ -9,9 +9,9 @@
 #include <unordered_set>
 #include <vector>
 
-#include "nextscale/io/atomic_file.h"
 #include "nextscale/io/npy.h"
 #include "nextscale/io/zip.h"
+#include "nextscale/io/zip_writer.h"
 
 namespace nextscale {
 
@@ -57,22 +57,13 @@ class NpzWriter {
   void finish();
 
  private:
-  struct Member {
-    std::string name;  // with .npy
-    uint64_t offset = 0, size = 0;
-    uint32_t crc = 0;
-  };
-  void put(std::span<const std::byte> bytes);
-  void put_content(std::span<const std::byte> bytes);
-  void end_member();
+  void require_whole() const;
   std::string here() const;
 
-  std::string where_;
-  AtomicFile file_;
-  std::vector<Member> members_;
+  std::string where_, array_;
+  ZipWriter zip_;
   std::unordered_set<std::string> names_;
-  uint64_t position_ = 0;  // in the file
-  uint64_t left_ = 0;      // bytes of values that the newest member lacks
+  uint64_t left_ = 0;  // bytes of values that the newest array lacks
 };
 
 }  // namespace nextscale

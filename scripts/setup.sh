@@ -9,7 +9,7 @@ torch_version=2.13.0
 # PyTorch's own index of CPU wheels (200 MB instead of gigabytes); where it cannot be reached, the ordinary index serves.
 torch_cpu_index=${NEXTSCALE_TORCH_CPU_INDEX:-https://download.pytorch.org/whl/cpu}
 
-packages=(build-essential cmake ninja-build ccache mold git python3 python3-venv
+packages=(build-essential cmake ninja-build ccache git python3 python3-venv
   libcxxopts-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libarchive-dev zlib1g-dev libxxhash-dev
   libopencv-imgcodecs-dev libopencv-imgproc-dev libjpeg-dev libpng-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev)
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "nextscale/base/progress.h"
@@ -26,6 +27,16 @@ double seconds_since(Clock::time_point begin) { return std::chrono::duration<dou
 
 /// 0 = a tenth of the schedule
 int64_t cadence(int64_t every, int64_t steps) { return every > 0 ? every : std::max<int64_t>(1, (steps + 9) / 10); }
+
+/// " (scales 1x1, 3x3)": those whose loss is not finite, where there are losses of scales ("loss_1x1").
+std::string scales_text(const Numbers& numbers) {
+  const std::string prefix = "loss_";
+  std::vector<std::string> scales;
+  for (const auto& [name, value] : numbers) {
+    if (name.starts_with(prefix) && !std::isfinite(value)) scales.push_back(name.substr(prefix.size()));
+  }
+  return scales.empty() ? "" : fmt::format(" (scales {})", fmt::join(scales, ", "));
+}
 
 uint64_t folder_bytes(const std::filesystem::path& folder) {
   uint64_t bytes = 0;
@@ -117,6 +128,7 @@ class Drive {
                        fmt::format("at most step {}", steps_), fmt::format("step {}", done_)});
       }
       say(fmt::format("goes on at step {} of {}", done_, steps_));
+      if (!run_.taken_over().empty()) say(fmt::format("takes over {}", fmt::join(run_.taken_over(), ", ")));
     } else {
       run_.log_text(fmt::format("begins: {} steps of {} {}", steps_, options_.batch, trainee_.unit()));
     }
@@ -147,8 +159,8 @@ class Drive {
       progress_.update(done_ * options_.batch);
       return;
     }
-    require_finite("loss", numbers.loss);
-    require_finite("gradient norm", numbers.grad_norm);
+    require_finite("loss", numbers.loss, numbers);
+    require_finite("gradient norm", numbers.grad_norm, numbers);
     loss_ = numbers.loss;
     const double pictures = static_cast<double>(std::exchange(steps_since_report_, 0) * options_.batch);
     const double seconds = std::max(std::exchange(seconds_since_report_, 0.0), 1e-9);
@@ -164,11 +176,14 @@ class Drive {
     progress_.update(done_ * options_.batch, fmt::format("loss {:.4g}", numbers.loss));
   }
 
-  void require_finite(const std::string& name, double value) const {
+  void require_finite(const std::string& name, double value, const StepReport& numbers) const {
     if (std::isfinite(value)) return;
-    throw failure({.where = fmt::format("{}: step {}", run_.directory().string(), done_),
-                   .what = fmt::format("the {} is not finite; the last checkpoint is that of step {}", name, saved_),
-                   .got = fmt::format("{}", value)});
+    throw failure(
+        {.where = fmt::format("{}: step {}", run_.directory().string(), done_),
+         .what = fmt::format("the {} is not finite{}, learning rate {:.3g}; the last checkpoint is that of step "
+                             "{}; a lower --lr or --clip, a longer --warmup or --dtype float32 may help",
+                             name, scales_text(numbers.more), numbers.lr, saved_),
+         .got = fmt::format("{}", value)});
   }
 
   void save() {

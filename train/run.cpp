@@ -80,14 +80,27 @@ void require_equal(const nlohmann::json& stored, const nlohmann::json& given, co
   }
 }
 
-void store_or_compare(const std::filesystem::path& file, const std::string& kind, const nlohmann::json& config,
-                      const std::vector<std::string>& free_keys, FileOperations& operations) {
+/// Appends "key: before -> now" for each value that differs, objects key by key.
+void list_changes(const nlohmann::json& before, const nlohmann::json& now, const std::string& key,
+                  std::vector<std::string>& changes) {
+  if (before.is_object() && now.is_object()) {
+    for (const auto& [name, value] : now.items())
+      list_changes(before.value(name, nlohmann::json()), value, name, changes);
+  } else if (before != now) {
+    changes.push_back(key + ": " + before.dump() + " -> " + now.dump());
+  }
+}
+
+/// @returns what differs and is taken over
+std::vector<std::string> store_or_compare(const std::filesystem::path& file, const std::string& kind,
+                                          const nlohmann::json& config, const std::vector<std::string>& free_keys,
+                                          FileOperations& operations) {
   if (!std::filesystem::exists(file)) {
     const nlohmann::json stored = {{"kind", kind}, {"config", config}, {"versions", versions_text()}};
     write_text_atomically(file, stored.dump(2) + "\n", operations);
-    return;
+    return {};
   }
-  const auto stored = read_object(file);
+  auto stored = read_object(file);
   const auto* stored_kind = member(stored, "kind");
   const auto* stored_config = member(stored, "config");
   if (stored_kind == nullptr || !stored_kind->is_string() || stored_config == nullptr || !stored_config->is_object()) {
@@ -100,6 +113,15 @@ void store_or_compare(const std::filesystem::path& file, const std::string& kind
                    .got = stored_kind->get<std::string>()});
   }
   require_equal(*stored_config, config, {free_keys.begin(), free_keys.end()}, "", file);
+  std::vector<std::string> changes;
+  for (const auto& key : free_keys) {
+    if (!config.contains(key)) continue;
+    auto& before = stored["config"][key];
+    list_changes(before, config.at(key), key, changes);
+    before = config.at(key);
+  }
+  if (!changes.empty()) write_text_atomically(file, stored.dump(2) + "\n", operations);
+  return changes;
 }
 
 /// What killed calls left beside their places, files (.NAME.PID.part) and checkpoints (.step_N.part); the lock says
@@ -122,7 +144,7 @@ void remove_leftovers(const std::filesystem::path& folder, FileOperations& opera
 Run::Run(std::filesystem::path directory, const std::string& kind, const nlohmann::json& config,
          const std::vector<std::string>& free_keys, const std::string& command, FileOperations& operations)
     : directory_(with_folder(std::move(directory))), kind_(kind), operations_(operations), lock_(directory_) {
-  store_or_compare(directory_ / "config.json", kind, config, free_keys, operations_);
+  taken_over_ = store_or_compare(directory_ / "config.json", kind, config, free_keys, operations_);
   for (const auto& folder : {checkpoints(), pictures(), snapshots()}) make_folder(folder);
   for (const auto& folder : {directory_, checkpoints(), pictures(), snapshots()}) remove_leftovers(folder, operations_);
   append_line(directory_ / "command.txt", command, operations_);

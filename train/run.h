@@ -15,7 +15,7 @@ namespace nextscale {
 
 /// A run's directory: config.json (everything that decides the result), command.txt (exact command lines, appended),
 /// log.txt, metrics.jsonl (append only), pictures/, checkpoints/, snapshots/, lock. One process at a time.
-/// config.json is {"kind": …, "config": {…}, "versions": …} as of the first call.
+/// config.json is {"kind": …, "config": {…}, "versions": …} as of the first call; what may differ, of the last.
 class Run {
  public:
   /// Makes or opens the directory, locks it and removes what killed calls left half written. @throws Error failure if
@@ -32,6 +32,8 @@ class Run {
 
   const std::filesystem::path& directory() const { return directory_; }
   const std::string& kind() const { return kind_; }
+  /// What this call says otherwise than the one before in keys that may differ, as "save_every: 100 -> 50".
+  const std::vector<std::string>& taken_over() const { return taken_over_; }
   FileOperations& files() const { return operations_; }  ///< by which everything in the directory is written
   std::filesystem::path checkpoints() const { return directory_ / "checkpoints"; }
   std::filesystem::path pictures() const { return directory_ / "pictures"; }
@@ -57,6 +59,7 @@ class Run {
   std::string kind_;
   FileOperations& operations_;
   RunLock lock_;
+  std::vector<std::string> taken_over_;
 };
 
 }  // namespace nextscale

@@ -218,6 +218,7 @@ TEST_F(TrainingVerbs, ARunGoesOnInItsOwnWordsOnly) {
   expect_one_line(run_nextscale(tokenizer_words("run", {"--lr", "0.01", "--quiet"})), 1, "schedule.lr");
   EXPECT_EQ(run_nextscale(tokenizer_words("run", {"--max-steps", "3", "--quiet", "--save-every", "4"})).code, 0);
   EXPECT_TRUE(std::filesystem::exists(folder_ / "run/checkpoints/step_00000005"));
+  EXPECT_THAT(read_file(folder_ / "run/log.txt"), HasSubstr("takes over max_steps: 2 -> 3, save_every: 5 -> 4"));
 }
 
 TEST_F(TrainingVerbs, BadInputIsOneLineAndMakesNoRun) {

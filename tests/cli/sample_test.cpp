@@ -11,6 +11,7 @@
 #include "nextscale/base/random.h"
 #include "nextscale/data/picture.h"
 #include "nextscale/io/weights.h"
+#include "nextscale/tests/cli/tiny_model.h"
 #include "nextscale/tests/support/all_close.h"
 #include "nextscale/tests/support/program.h"
 #include "nextscale/tests/support/temporary_directory.h"
@@ -31,35 +32,14 @@ class SampleCommand : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryDirectory;
-    const at::NoGradGuard no_grad;
-    auto generator = make_generator(1);
-    TokenizerOptions options;
-    options.quantizer = {.codes = 20, .code_width = 4, .sides = {1, 2, 3}};
-    options.ch = 8;
-    options.ch_mult = {1, 1};
-    options.res_blocks = 1;
-    options.norm_groups = 4;
-    Tokenizer tokenizer(options);
-    for (auto& parameter : tokenizer->parameters()) parameter.normal_(0, 0.3, generator);
-    save_tokenizer(tokenizer_file(), tokenizer);
-    save_model(model_file(), {1, 2, 3}, 20);
+    save_tiny_tokenizer(tokenizer_file());
+    save_tiny_transformer(model_file());
   }
   static void TearDownTestSuite() {
     delete folder_;
     folder_ = nullptr;
   }
 
-  static void save_model(const std::filesystem::path& path, const std::vector<int64_t>& sides, int64_t codes) {
-    const at::NoGradGuard no_grad;
-    auto generator = make_generator(2);
-    Transformer transformer(TransformerOptions{
-        .codes = codes, .code_width = 4, .sides = sides, .classes = 5, .depth = 1, .width = 16, .heads = 2});
-    for (auto& parameter : transformer->parameters()) parameter.normal_(0, 0.3, generator);
-    save_transformer(path, transformer);
-    auto file = read_weights(path);
-    file.metadata["class_names"] = R"(["shirt","boot","bag","coat","dress"])";
-    write_weights(path, file);
-  }
   static std::filesystem::path tokenizer_file() { return *folder_ / "tokenizer.safetensors"; }
   static std::filesystem::path model_file() { return *folder_ / "model.safetensors"; }
 
@@ -162,7 +142,7 @@ TEST_F(SampleCommand, WrongOptionsAreOneLineAndExitCodeTwo) {
 
 TEST_F(SampleCommand, FilesThatCannotBeUsedAreOneLineAndExitCodeOne) {
   const auto other = own_ / "other.safetensors";
-  save_model(other, {1, 2, 4}, 20);
+  save_tiny_transformer(other, {1, 2, 4}, 20);
   const auto with_model = [&](const std::string& model) {
     return run_nextscale({"sample", "--model", model, "--tokenizer", tokenizer_file(), "--out", out(), "--quiet"});
   };
@@ -172,7 +152,7 @@ TEST_F(SampleCommand, FilesThatCannotBeUsedAreOneLineAndExitCodeOne) {
     EXPECT_THAT(result.err, HasSubstr(part));
   };
   expect_failure(with_model(other), "sides of the token maps: expected 1,2,3 as the tokenizer has, got 1,2,4");
-  save_model(other, {1, 2, 3}, 30);
+  save_tiny_transformer(other, {1, 2, 3}, 30);
   expect_failure(with_model(other), "expected 20 as the tokenizer has, got 30 of the model");
   expect_failure(with_model(own_ / "missing.safetensors"), "missing.safetensors");
   expect_failure(with_model(tokenizer_file()), "tokenizer.safetensors");

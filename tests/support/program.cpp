@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <sstream>
 #include <stdexcept>
 
@@ -38,19 +39,21 @@ std::vector<std::string> ProgramResult::error_lines() const {
   return lines;
 }
 
-RunningProgram::RunningProgram(const std::vector<std::string>& words)
+RunningProgram::RunningProgram(const std::vector<std::string>& words, const std::vector<std::string>& environment)
     : out_(output_file("out")), err_(output_file("err")) {
   std::vector<std::string> copies{NEXTSCALE_BINARY};
   copies.insert(copies.end(), words.begin(), words.end());
   std::vector<char*> arguments;
   for (auto& word : copies) arguments.push_back(word.data());
   arguments.push_back(nullptr);
+  auto more = environment;
   pid_ = fork();
   if (pid_ < 0) throw std::runtime_error("cannot fork");
   if (pid_ == 0) {
     redirect(STDIN_FILENO, "/dev/null", O_RDONLY);
     redirect(STDOUT_FILENO, out_, O_WRONLY | O_CREAT | O_TRUNC);
     redirect(STDERR_FILENO, err_, O_WRONLY | O_CREAT | O_TRUNC);
+    for (auto& variable : more) putenv(variable.data());
     execv(arguments[0], arguments.data());
     _exit(127);
   }
@@ -88,6 +91,8 @@ bool RunningProgram::wait_for_file(const std::filesystem::path& path) {
   return true;
 }
 
-ProgramResult run_nextscale(const std::vector<std::string>& words) { return RunningProgram(words).wait(); }
+ProgramResult run_nextscale(const std::vector<std::string>& words, const std::vector<std::string>& environment) {
+  return RunningProgram(words, environment).wait();
+}
 
 }  // namespace nextscale::testing

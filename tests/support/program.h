@@ -18,12 +18,13 @@ struct ProgramResult {
 };
 
 /// The built `nextscale` with these words, as a user would run it; waits for its end.
-ProgramResult run_nextscale(const std::vector<std::string>& words);
+/// @param environment  further variables, NAME=VALUE
+ProgramResult run_nextscale(const std::vector<std::string>& words, const std::vector<std::string>& environment = {});
 
 /// A running program, for tests that stop or kill it. Killed by the destructor if still alive.
 class RunningProgram {
  public:
-  explicit RunningProgram(const std::vector<std::string>& words);
+  explicit RunningProgram(const std::vector<std::string>& words, const std::vector<std::string>& environment = {});
   ~RunningProgram();
   RunningProgram(const RunningProgram&) = delete;
   RunningProgram& operator=(const RunningProgram&) = delete;

@@ -209,9 +209,9 @@ TEST(Loop, ALossThatIsNotANumberNamesStepAndLossAndIsNotSaved) {
   const TemporaryDirectory folder;
   Toy toy;
   toy.broken_from = 12;  // between two reports of a run this long
-  EXPECT_THAT(
-      failure_of(folder / "run", toy, {.save_every = 5}, 1000),
-      AllOf(HasSubstr("step 15"), HasSubstr("loss is not finite"), HasSubstr("that of step 10"), HasSubstr("got nan")));
+  EXPECT_THAT(failure_of(folder / "run", toy, {.save_every = 5}, 1000),
+              AllOf(HasSubstr("step 15"), HasSubstr("loss is not finite (scales 2x2), learning rate 0.05;"),
+                    HasSubstr("that of step 10"), HasSubstr("a lower --lr"), HasSubstr("got nan")));
   EXPECT_THAT(checkpoints(folder / "run"), ElementsAre(5, 10));
   Toy mended;
   EXPECT_EQ(call(folder / "run", mended, {}, 1000), ExitCode::done);

@@ -19,7 +19,9 @@ namespace nextscale {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using testing::read_file;
 using testing::TemporaryDirectory;
 using testing::write_file;
@@ -111,6 +113,21 @@ TEST(Run, AnotherConfigIsRefusedWithKeyStoredAndGivenValue) {
   EXPECT_THAT(refused([](Json& c) { c.erase("depth"); }), HasSubstr("expected 4, got nothing"));
   EXPECT_EQ(refused([](Json& c) { c["threads"] = 8; }), "no error");
   EXPECT_EQ(refused([](Json& c) { c["depth"] = 4.0; }), "no error") << "4 and 4.0 are one value";
+}
+
+TEST(Run, WhatMayDifferIsTakenOverAndTold) {
+  const TemporaryDirectory folder;
+  const auto told = [&](const Json& threads) {
+    Json config = kConfig;
+    config["threads"] = threads;
+    return TrainingRun(folder / "run", "transformer", config, {"threads"}, "nextscale train").taken_over();
+  };
+  EXPECT_THAT(told(2), IsEmpty());
+  EXPECT_THAT(told(8), ElementsAre("threads: 2 -> 8"));
+  EXPECT_THAT(told(8), IsEmpty()) << "the last call's value is the one to differ from";
+  EXPECT_THAT(told({{"cores", 4}}), ElementsAre(R"(threads: 8 -> {"cores":4})"));
+  EXPECT_THAT(told({{"cores", 4}, {"device", "cpu"}}), ElementsAre(R"(device: null -> "cpu")"));
+  EXPECT_EQ(Json::parse(read_file(folder / "run/config.json")).at("config").at("depth"), 4);
 }
 
 TEST(Run, AnotherKindIsRefused) {
