@@ -1,6 +1,6 @@
 // Which way of computing block-causal attention is fastest, forward and backward? Dense mask against the other paths on
 // the published 256 px pyramid (L = 680, 16 heads of 64), the fast preset's (L = 104, 3 heads) and pyramids between
-// them, which choose_attention_path's threshold comes from; and whole training steps of the fast preset.
+// them; and whole training steps of the fast preset.
 #include <array>
 
 #include <ATen/ATen.h>
@@ -27,7 +27,8 @@ const std::array kSettings = {
 };
 const std::array kPaths = {std::pair{"dense", AttentionPath::dense}, std::pair{"prefix", AttentionPath::prefix},
                            std::pair{"grouped", AttentionPath::grouped},
-                           std::pair{"written_out", AttentionPath::written_out}};
+                           std::pair{"written_out", AttentionPath::written_out},
+                           std::pair{"accumulated", AttentionPath::accumulated}};
 
 // Forward and backward from the joined projection on, as a block runs it.
 void attention(benchmark::State& state, const Setting& setting, AttentionPath path, at::ScalarType dtype) {
@@ -40,7 +41,7 @@ void attention(benchmark::State& state, const Setting& setting, AttentionPath pa
   const auto gradient = at::ones({setting.batch, scales.length(), setting.heads * 64}, dtype);
   for (auto _ : state) {
     auto parts = qkv.permute({2, 0, 3, 1, 4});  // (3, B, H, L, c)
-    if (plan.written_out) parts = parts.contiguous();
+    if (plan.by_products()) parts = parts.contiguous();
     const auto q_k_v = parts.unbind(0);
     block_causal_attention(q_k_v[0], q_k_v[1], q_k_v[2], plan, 0.125).backward(gradient);
     qkv.mutable_grad().reset();

@@ -7,6 +7,7 @@
 #include "nextscale/base/error.h"
 #include "nextscale/base/progress.h"
 #include "nextscale/base/stop.h"
+#include "nextscale/base/trace.h"
 #include "nextscale/cli/loading.h"
 #include "nextscale/cli/targets.h"
 #include "nextscale/cli/training_verb.h"
@@ -65,8 +66,10 @@ ExitCode cache_tokens(const Words& words) {
   if (!read_options(words, options)) return ExitCode::done;
   const StopOnSignal stop;
   const auto device = resolve_device(options.runtime.device);
-  const auto dtype = resolve_dtype(options.runtime.dtype, device);
   set_threads(options.runtime.threads);
+  const auto arithmetic = choose_arithmetic(options.runtime, device);
+  const auto dtype = arithmetic.dtype;
+  const Trace trace(options.runtime.trace);
   auto tokenizer = load_tokenizer(options.files.tokenizer, options.files.raw, options.hints);
   if (options.data.side == 0) options.data.side = tokenizer->options().picture_side();
   if (options.data.channels == 0) options.data.channels = tokenizer->options().channels;
@@ -75,7 +78,7 @@ ExitCode cache_tokens(const Words& words) {
   const int64_t total = token_caching_total(options.caching, parts, options.data);
   const int64_t token_bytes = tokenizer->options().quantizer.codes <= 1 << 15 ? 2 : 4;
   prepare_target(options.files.out, static_cast<uint64_t>(total * tokenizer->scales().length() * token_bytes));
-  note(options.runtime, "tokenizer in " + arithmetic_text(device, dtype, options.runtime.dtype));
+  note(options.runtime, "tokenizer in " + arithmetic.text);
 
   std::optional<TokenCache> cache;
   {

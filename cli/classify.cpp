@@ -12,6 +12,7 @@
 #include "nextscale/base/command_line.h"
 #include "nextscale/base/progress.h"
 #include "nextscale/base/runtime.h"
+#include "nextscale/base/trace.h"
 #include "nextscale/cli/loading.h"
 #include "nextscale/cli/targets.h"
 #include "nextscale/cli/verbs.h"
@@ -221,6 +222,7 @@ ExitCode classify(const Words& words) {
 
   const bool quiet = options.runtime.quiet;
   set_threads(options.runtime.threads);
+  const Trace trace(options.runtime.trace);
   JudgeSettings settings{.device = resolve_device(options.runtime.device), .batch = options.classify.batch};
   if (options.runtime.dtype != "auto") settings.dtype = resolve_dtype(options.runtime.dtype, settings.device);
 

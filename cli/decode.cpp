@@ -10,6 +10,7 @@
 #include "nextscale/base/progress.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/base/stop.h"
+#include "nextscale/base/trace.h"
 #include "nextscale/cli/loading.h"
 #include "nextscale/cli/targets.h"
 #include "nextscale/cli/training_verb.h"
@@ -93,6 +94,7 @@ ExitCode decode(const Words& words) {
 
   const StopOnSignal stop;
   set_threads(runtime.threads);
+  const Trace trace(runtime.trace);
   const auto device = resolve_device(runtime.device);
   const auto dtype = runtime.dtype == "auto" && device.is_cpu() ? c10::kFloat : resolve_dtype(runtime.dtype, device);
   auto tokenizer = load_tokenizer(options.tokenizer, options.raw, tokenizer_hints(line, loading));

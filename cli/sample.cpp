@@ -13,6 +13,7 @@
 #include "nextscale/base/progress.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/base/stop.h"
+#include "nextscale/base/trace.h"
 #include "nextscale/cli/loading.h"
 #include "nextscale/cli/npz_samples.h"
 #include "nextscale/cli/targets.h"
@@ -228,6 +229,7 @@ ExitCode sample(const Words& words) {
   Request request;
   if (!read_request(words, request)) return ExitCode::done;
   set_threads(request.runtime.threads);
+  const Trace trace(request.runtime.trace);
   auto models = load_models(request);
   // On the processor float32 unless asked otherwise: the reference's tokens, and small batches gain little from less.
   request.sampling.dtype = request.runtime.dtype == "auto" && models.device.is_cpu()

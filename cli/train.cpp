@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "nextscale/base/stop.h"
+#include "nextscale/base/trace.h"
 #include "nextscale/cli/loading.h"
 #include "nextscale/cli/training_verb.h"
 #include "nextscale/data/token_cache.h"
@@ -196,8 +197,10 @@ ExitCode train(const Words& words) {
 
   const StopOnSignal stop;
   const auto device = resolve_device(options.runtime.device);
-  const auto dtype = resolve_dtype(options.runtime.dtype, device);
   set_threads(options.runtime.threads);
+  const auto arithmetic = choose_arithmetic(options.runtime, device, options.files.run);
+  const auto dtype = arithmetic.dtype;
+  const Trace trace(options.runtime.trace);
   auto material = options.files.tokens.empty() ? material_from_pictures(options) : material_from_cache(options);
 
   options.recipe = choose_recipe(line, options, material.picture_side);
@@ -228,10 +231,10 @@ ExitCode train(const Words& words) {
   TransformerTrainer trainer(
       recipe, std::move(source), steps, options.runtime.seed, device, dtype,
       {{"class_names", nlohmann::json(material.class_names).dump()}, {"tokenizer_hash", material.tokenizer_hash}});
-  const std::string about = fmt::format(
-      "transformer: {:.2f} million values, {} tokens a picture, {} classes; {} steps of {} pictures; {}",
-      static_cast<double>(trainer.values()) / 1e6, trainer.transformer()->scales().length(), recipe.model.classes,
-      steps, recipe.loop.batch, arithmetic_text(device, dtype, options.runtime.dtype));
+  const std::string about =
+      fmt::format("transformer: {:.2f} million values, {} tokens a picture, {} classes; {} steps of {} pictures; {}",
+                  static_cast<double>(trainer.values()) / 1e6, trainer.transformer()->scales().length(),
+                  recipe.model.classes, steps, recipe.loop.batch, arithmetic.text);
   note(options.runtime, about);
   run.log_text(about);
   const auto code = run_loop(run, trainer, recipe.loop, steps, stop, options.runtime.quiet, [&](int64_t step) {

@@ -8,6 +8,7 @@
 #include "nextscale/base/command_line.h"
 #include "nextscale/base/error.h"
 #include "nextscale/base/stop.h"
+#include "nextscale/base/trace.h"
 #include "nextscale/cli/training_verb.h"
 #include "nextscale/data/dataset.h"
 #include "nextscale/networks/classifier.h"
@@ -100,8 +101,10 @@ ExitCode train_classifier(const Words& words) {
 
   const StopOnSignal stop;
   const auto device = resolve_device(options.runtime.device);
-  const auto dtype = resolve_dtype(options.runtime.dtype, device);
   set_threads(options.runtime.threads);
+  const auto arithmetic = choose_arithmetic(options.runtime, device, options.run.run);
+  const auto dtype = arithmetic.dtype;
+  const Trace trace(options.runtime.trace);
 
   const DataParts parts = open_data(options.data);
   options.classifier.classes = parts.classes();
@@ -132,9 +135,9 @@ ExitCode train_classifier(const Words& words) {
     fmt::print("{}: finished before\n", run.directory().string());
     return print_result(run);
   }
-  const std::string about = fmt::format("classifier: {} classes of {} x {} pictures; {} steps of {} pictures; {}",
-                                        parts.classes(), parts.side, parts.side, steps, options.loop.batch,
-                                        arithmetic_text(device, dtype, options.runtime.dtype));
+  const std::string about =
+      fmt::format("classifier: {} classes of {} x {} pictures; {} steps of {} pictures; {}", parts.classes(),
+                  parts.side, parts.side, steps, options.loop.batch, arithmetic.text);
   note(options.runtime, about);
   run.log_text(about);
   const auto code = run_loop(run, trainer, options.loop, steps, stop, options.runtime.quiet);

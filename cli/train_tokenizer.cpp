@@ -6,6 +6,7 @@
 
 #include "nextscale/base/error.h"
 #include "nextscale/base/stop.h"
+#include "nextscale/base/trace.h"
 #include "nextscale/cli/training_verb.h"
 #include "nextscale/data/dataset.h"
 #include "nextscale/data/picture.h"
@@ -111,8 +112,10 @@ ExitCode train_tokenizer(const Words& words) {
 
   const StopOnSignal stop;
   const auto device = resolve_device(options.runtime.device);
-  const auto dtype = resolve_dtype(options.runtime.dtype, device);
   set_threads(options.runtime.threads);
+  const auto arithmetic = choose_arithmetic(options.runtime, device, options.run.run);
+  const auto dtype = arithmetic.dtype;
+  const Trace trace(options.runtime.trace);
   const auto parts = open_data(options.data);
   choose_recipe(line, parts, options);
   auto& recipe = options.recipe;
@@ -132,7 +135,7 @@ ExitCode train_tokenizer(const Words& words) {
   const std::string about =
       fmt::format("tokenizer: {:.2f} million values, sides {}; {} steps of {} pictures; {}",
                   static_cast<double>(trainer.values()) / 1e6, trainer.tokenizer()->scales().text(), steps,
-                  recipe.loop.batch, arithmetic_text(device, dtype, options.runtime.dtype));
+                  recipe.loop.batch, arithmetic.text);
   note(options.runtime, about);
   run.log_text(about);
   const auto code = run_loop(run, trainer, recipe.loop, steps, stop, options.runtime.quiet, [&](int64_t step) {

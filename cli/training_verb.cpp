@@ -3,28 +3,25 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
+#include <filesystem>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include "nextscale/base/error.h"
+#include "nextscale/io/json_file.h"
 
 namespace nextscale::cli {
 namespace {
 
-/// The instruction set that makes bfloat16 fast here.
-std::string bfloat16_flag() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string text; std::getline(info, text);) {
-    if (text.rfind("flags", 0) != 0) continue;
-    for (const char* flag : {"amx_bf16", "avx512_bf16"}) {
-      if (text.find(flag) != std::string::npos) return flag;
-    }
-    break;
-  }
-  return "";
+/// What the run in this folder computes in; empty where there is none.
+std::string dtype_of_run(const std::filesystem::path& run) {
+  const auto file = run / "config.json";
+  if (run.empty() || !std::filesystem::exists(file)) return "";
+  const auto stored = read_json_file(file);
+  const auto path = nlohmann::json::json_pointer("/config/dtype");
+  return stored.contains(path) && stored.at(path).is_string() ? stored.at(path).get<std::string>() : "";
 }
 
 }  // namespace
@@ -81,12 +78,17 @@ nlohmann::json data_config(const DataOptions& options, const DataParts& parts) {
   return data;
 }
 
-std::string arithmetic_text(const c10::Device& device, c10::ScalarType dtype, const std::string& asked) {
-  const std::string name = dtype_text(dtype);
-  if (asked != "auto") return name + " (asked for)";
-  if (device.is_cuda()) return name + ": the GPU is fast at it";
-  if (dtype == c10::kBFloat16) return name + ": this processor has " + bfloat16_flag();
-  return name + ": this processor has neither avx512_bf16 nor amx_bf16";
+Arithmetic choose_arithmetic(const RuntimeOptions& runtime, const c10::Device& device, const std::string& run) {
+  if (runtime.dtype != "auto") return {resolve_dtype(runtime.dtype, device), runtime.dtype + " (asked for)"};
+  if (const auto begun = dtype_of_run(run); !begun.empty()) {
+    return {resolve_dtype(begun, device), begun + ": as this run was begun"};
+  }
+  const auto dtype = resolve_dtype("auto", device);
+  const auto name = dtype_text(dtype);
+  if (device.is_cuda()) return {dtype, name + ": the GPU is fast at it"};
+  const double speedup = bfloat16_speedup();
+  if (speedup == 0) return {dtype, name + ": this processor has neither avx512_bf16 nor amx_bf16"};
+  return {dtype, fmt::format("{}: bfloat16 is {:.1f} times as fast as float32 here", name, speedup)};
 }
 
 void warn(const std::string& text) {

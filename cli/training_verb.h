@@ -36,8 +36,12 @@ inline constexpr const char* kCallKey = "call";
 /// The data options that decide which batches there are, with the data's fingerprint instead of its place.
 nlohmann::json data_config(const DataOptions& options, const DataParts& parts);
 
-/// "bfloat16: this processor has avx512_bf16"
-std::string arithmetic_text(const c10::Device& device, c10::ScalarType dtype, const std::string& asked);
+struct Arithmetic {
+  c10::ScalarType dtype;
+  std::string text;  ///< with the reason: "bfloat16: bfloat16 is 2.4 times as fast as float32 here"
+};
+/// --dtype; auto is what the run in this folder was begun with, else what measures fastest.
+Arithmetic choose_arithmetic(const RuntimeOptions& runtime, const c10::Device& device, const std::string& run = "");
 
 /// On stderr, behind the name of the program; a bar in progress is not torn.
 void warn(const std::string& text);

@@ -72,6 +72,7 @@ TransformerTrainer::TransformerTrainer(const TransformerRecipe& recipe, std::uni
   transformer_->to(device);
   transformer_->train();
   const auto& training = recipe_.training;
+  transformer_->set_checkpointing(training.checkpoint_activations);
   optimizer_ = std::make_unique<AdamW>(named_parameters(*transformer_),
                                        AdamWOptions{.beta1 = training.beta1, .beta2 = training.beta2}, decays);
   if (training.ema > 0) ema_.emplace(*transformer_, training.ema);

@@ -27,6 +27,7 @@ struct TransformerTrainingOptions {
   double beta1 = 0.9, beta2 = 0.95;
   double clip = 2.0;
   int64_t accumulate = 1;
+  bool checkpoint_activations = false;
   double ema = 0.9999;
   double progressive = 0.0;
   int64_t progressive_first = 4;
@@ -47,6 +48,8 @@ struct TransformerTrainingOptions {
         option("clip", &O::clip, "largest gradient norm; 0 = no clipping", between(0.0, 1e9)),
         option("accumulate", &O::accumulate, "parts that a batch is computed in, one after the other, to save memory",
                between(1, 1 << 16)),
+        option("checkpoint_activations", &O::checkpoint_activations,
+               "compute each block's inner values again in the backward pass: far less memory, a third more work"),
         option("ema", &O::ema, "decay of the averaged weights, which are validated and sampled from; 0 = none",
                between(0.0, 0.999999)),
         option("progressive", &O::progressive,

@@ -5,15 +5,11 @@
 
 #include <ATen/ATen.h>
 
+#include "nextscale/var/accumulated_attention.h"
+
 namespace nextscale {
 namespace {
 
-// Up to these lengths three plain operators beat the library's fused kernel on a processor, whose backward is slow, in
-// bfloat16 most of all. Forward and backward on one core of a Zen 4, written out against grouped: L = 104 float32 5.5
-// and 5.7 ms, bfloat16 3.0 and 10.8; L = 255 45 and 32, 21 and 47; L = 424 bfloat16 46 and 118; at L = 680 grouped wins
-// or draws.
-constexpr int64_t kWrittenOutLengthFloat32 = 128;
-constexpr int64_t kWrittenOutLengthBfloat16 = 512;
 // First scales that share one masked call: seven of the published pyramid (140 tokens).
 constexpr int64_t kGroupedLength = 160;
 
@@ -42,23 +38,17 @@ torch::Tensor written_out(const torch::Tensor& q, const torch::Tensor& k, const 
 
 }  // namespace
 
-AttentionPath choose_attention_path(int64_t length, at::ScalarType dtype, at::DeviceType device) {
-  const int64_t longest = dtype == at::kFloat ? kWrittenOutLengthFloat32 : kWrittenOutLengthBfloat16;
-  return device == at::kCPU && length <= longest ? AttentionPath::written_out : AttentionPath::grouped;
-}
-
 AttentionPlan plan_attention(const Scales& scales, int64_t scale_count, AttentionPath path,
                              const at::TensorOptions& options) {
-  const int64_t length = scales.end(scale_count - 1);
   if (path == AttentionPath::automatic) {
-    path = choose_attention_path(length, c10::typeMetaToScalarType(options.dtype()), options.device().type());
+    path = options.device().is_cpu() ? AttentionPath::accumulated : AttentionPath::grouped;
   }
   int64_t grouped = scale_count;  // scales of the first piece
   if (path == AttentionPath::prefix) grouped = 1;
-  if (path == AttentionPath::grouped) {
+  if (path == AttentionPath::grouped || path == AttentionPath::accumulated) {
     for (grouped = 1; grouped < scale_count && scales.end(grouped) <= kGroupedLength;) ++grouped;
   }
-  AttentionPlan plan{.written_out = path == AttentionPath::written_out, .pieces = {}};
+  AttentionPlan plan{.path = path, .pieces = {}};
   plan.pieces.push_back({0, scales.end(grouped - 1), {}});
   if (grouped > 1) plan.pieces.front().mask = mask_of(scales, 0, grouped - 1, options);
   for (int64_t k = grouped; k < scale_count; ++k) plan.pieces.push_back({scales.begin(k), scales.end(k), {}});
@@ -68,6 +58,7 @@ AttentionPlan plan_attention(const Scales& scales, int64_t scale_count, Attentio
 torch::Tensor block_causal_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                      const AttentionPlan& plan, double scale, double dropout,
                                      const std::optional<at::Generator>& generator) {
+  if (plan.path == AttentionPath::accumulated && dropout == 0) return accumulated_attention(q, k, v, plan, scale);
   std::vector<at::Tensor> parts;
   parts.reserve(plan.pieces.size());
   for (const auto& piece : plan.pieces) {
@@ -75,7 +66,7 @@ torch::Tensor block_causal_attention(const torch::Tensor& q, const torch::Tensor
     const auto keys = k.narrow(2, 0, piece.end), values = v.narrow(2, 0, piece.end);
     // The library's kernel takes no generator, so dropout is written out.
     const auto part =
-        plan.written_out || dropout > 0
+        plan.path == AttentionPath::written_out || dropout > 0
             ? written_out(queries, keys, values, piece.mask, scale, dropout, generator)
             : at::scaled_dot_product_attention(
                   queries, keys, values, piece.mask.defined() ? std::optional<at::Tensor>(piece.mask) : std::nullopt,
@@ -120,7 +111,7 @@ SelfAttentionImpl::Projected SelfAttentionImpl::project(const torch::Tensor& x, 
 
 torch::Tensor SelfAttentionImpl::forward(const torch::Tensor& x, const AttentionPlan& plan,
                                          const std::optional<at::Generator>& generator) {
-  const auto [q, k, v] = project(x, plan.written_out);
+  const auto [q, k, v] = project(x, plan.by_products());
   const auto attended = block_causal_attention(q, k, v, plan, scale_, is_training() ? options_.dropout : 0, generator);
   auto y = proj_->forward(attended);
   if (is_training() && options_.projection_dropout > 0) {

@@ -15,11 +15,12 @@ namespace nextscale {
 
 /// How the block-causal pattern (a position sees its own and all earlier scales) is computed. All give the same result.
 enum class AttentionPath {
-  automatic,    ///< what choose_attention_path says
+  automatic,    ///< what measured fastest (docs/benchmarks.md): accumulated on a CPU, grouped elsewhere
   dense,        ///< one call with the (L, L) mask: the reference's way, the others' twin in tests and bench
   prefix,       ///< one unmasked call per scale
   grouped,      ///< one small masked call for the first scales, then one unmasked call per scale
-  written_out,  ///< matmul, + (L, L) mask, softmax, matmul: faster than the library's kernel on short sequences
+  written_out,  ///< matmul, + (L, L) mask, softmax, matmul
+  accumulated,  ///< the grouped pieces written out, with a gradient of their own (var/accumulated_attention.h)
 };
 
 /// Queries [begin, end) see keys [0, end), minus what the mask hides.
@@ -30,12 +31,11 @@ struct AttentionPiece {
 };
 
 struct AttentionPlan {
-  bool written_out = false;
-  std::vector<AttentionPiece> pieces;  ///< in order, tiling the sequence
+  AttentionPath path = AttentionPath::grouped;  ///< not automatic
+  std::vector<AttentionPiece> pieces;           ///< in order, tiling the sequence
+  /// Whether plain products do the work, which want contiguous queries, keys and values.
+  bool by_products() const { return path == AttentionPath::written_out || path == AttentionPath::accumulated; }
 };
-
-/// The fastest path as bench/attention_paths measured it (docs/benchmarks.md).
-AttentionPath choose_attention_path(int64_t length, at::ScalarType dtype, at::DeviceType device);
 
 /// @param scale_count the first scales only (progressive training)
 /// @param options dtype and device of queries, keys and values

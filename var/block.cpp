@@ -10,7 +10,7 @@ FeedForwardImpl::FeedForwardImpl(const FeedForwardOptions& options, at::Device d
       fc2_(register_module("fc2", Linear(options.hidden, options.width, true, device))) {}
 
 torch::Tensor FeedForwardImpl::forward(const torch::Tensor& x, const std::optional<at::Generator>& generator) {
-  auto y = fc2_->forward(at::gelu(fc1_->forward(x), "tanh"));  // (B, L, C)
+  auto y = fc2_->forward_gelu(fc1_->forward(x));  // (B, L, C)
   if (is_training() && options_.dropout > 0) y = y * keep_mask(y.sizes(), 1 - options_.dropout, y, generator);
   return y;
 }

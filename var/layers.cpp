@@ -1,6 +1,10 @@
 #include "nextscale/var/layers.h"
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
+
+#include "nextscale/var/recomputed.h"
 
 namespace nextscale {
 
@@ -10,6 +14,14 @@ LinearImpl::LinearImpl(int64_t in, int64_t out, bool bias, at::Device device)
 }
 
 torch::Tensor LinearImpl::forward(const torch::Tensor& x) const { return at::linear(x, weight_, bias_); }
+
+torch::Tensor LinearImpl::forward_gelu(const torch::Tensor& h) const {
+  if (!h.is_cpu() || !at::GradMode::is_enabled()) return forward(at::gelu(h, "tanh"));
+  const auto cast = [&h](const torch::Tensor& t) {
+    return t.scalar_type() == h.scalar_type() ? t : at::autocast::cached_cast(h.scalar_type(), t, at::kCPU);
+  };
+  return recomputed_gelu_linear(h, cast(weight_), cast(bias_));
+}
 
 EmbeddingImpl::EmbeddingImpl(int64_t rows, int64_t width, at::Device device)
     : weight_(register_parameter("weight", at::zeros({rows, width}, device))) {}
@@ -32,6 +44,7 @@ torch::Tensor keep_mask(at::IntArrayRef shape, double keep, const torch::Tensor&
 
 torch::Tensor modulated_norm(const torch::Tensor& x, const torch::Tensor& scale_plus_one, const torch::Tensor& shift,
                              double eps) {
+  if (x.is_cpu() && at::GradMode::is_enabled()) return recomputed_norm(x, scale_plus_one, shift, eps);
   return at::addcmul(shift, at::layer_norm(x, {x.size(-1)}, {}, {}, eps), scale_plus_one);
 }
 

@@ -16,6 +16,8 @@ class LinearImpl : public torch::nn::Module {
  public:
   LinearImpl(int64_t in, int64_t out, bool bias, at::Device device);
   torch::Tensor forward(const torch::Tensor& x) const;
+  /// forward(gelu_tanh(h)), on the CPU without keeping gelu(h) for the backward pass. Needs a bias.
+  torch::Tensor forward_gelu(const torch::Tensor& h) const;
   const torch::Tensor& weight() const { return weight_; }
 
  private:

@@ -2,10 +2,12 @@
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
 
 #include "nextscale/base/error.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/var/initialisation.h"
+#include "nextscale/var/recomputed.h"
 
 namespace nextscale {
 namespace {
@@ -44,6 +46,19 @@ BlockOptions block_options(const TransformerOptions& o, int64_t block) {
           .shared_aln = o.shared_aln,
           .norm_eps = o.norm_eps,
           .drop_path = rates[block].item<double>()};
+}
+
+// block->forward that keeps its inputs alone for the backward pass; there it draws what it drew before.
+torch::Tensor checkpointed_block(Block block, const torch::Tensor& x, const Modulation& m, const AttentionPlan& plan,
+                                 const std::optional<at::Generator>& generator) {
+  const auto draws = std::make_shared<std::optional<at::Generator>>(generator);
+  const auto again = generator ? std::optional(generator->clone()) : std::nullopt;
+  const auto forward = [block, plan, draws](const std::vector<torch::Tensor>& t) mutable {
+    return block->forward(t[0], {t[1], t[2], t[3], t[4], t[5], t[6]}, plan, *draws);
+  };
+  auto y = checkpointed(forward, {x, m.gamma1, m.gamma2, m.scale1, m.scale2, m.shift1, m.shift2});
+  *draws = again;
+  return y;
 }
 
 }  // namespace
@@ -140,7 +155,11 @@ torch::Tensor TransformerImpl::forward(const torch::Tensor& labels, const torch:
   }
   const auto& plan = plan_for(scale_count, x.options().requires_grad(std::nullopt));
   const auto block_modulations = modulations(condition, dtype);
-  for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i]->forward(x, block_modulations[i], plan, generator);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    x = checkpointing_ && at::GradMode::is_enabled()
+            ? checkpointed_block(blocks_[i], x, block_modulations[i], plan, generator)
+            : blocks_[i]->forward(x, block_modulations[i], plan, generator);
+  }
   const auto [scale, shift] = head_modulation(condition);
   return head(x, scale, shift);
 }

@@ -128,6 +128,9 @@ class TransformerImpl : public torch::nn::Module {
 
   /// Training attention; automatic unless a test or a benchmark compares paths.
   void set_attention_path(AttentionPath path);
+  /// Training keeps each block's input alone and runs the block again in the backward pass: the same bits, a third more
+  /// work, a fraction of the memory.
+  void set_checkpointing(bool on) { checkpointing_ = on; }
 
  private:
   int64_t scale_count_of(const torch::Tensor& inputs) const;
@@ -148,6 +151,7 @@ class TransformerImpl : public torch::nn::Module {
   Linear head_{nullptr};
 
   AttentionPath path_ = AttentionPath::automatic;
+  bool checkpointing_ = false;
   AttentionPlan plan_;  // of the last forward; made again when scales, dtype or device change
   int64_t plan_scales_ = 0;
   at::TensorOptions plan_options_;

@@ -31,7 +31,7 @@ TEST(CommandLine, EveryVerbThatComputesTakesTheCommonOptions) {
     if (verb == "inspect") continue;
     SCOPED_TRACE(verb);
     const auto help = run_nextscale({verb, "--help"});
-    for (const char* flag : {"--device", "--dtype", "--seed", "--threads", "--quiet"})
+    for (const char* flag : {"--device", "--dtype", "--seed", "--threads", "--quiet", "--trace"})
       EXPECT_THAT(help.out, HasSubstr(flag));
   }
 }

@@ -164,6 +164,16 @@ TEST_F(SampleCommand, FilesThatCannotBeUsedAreOneLineAndExitCodeOne) {
   expect_failure(taken, "a_file");
 }
 
+TEST_F(SampleCommand, ATraceHoldsTheOperatorsThatRan) {
+  const auto trace = own_ / "trace.json";
+  ASSERT_EQ(sample({"--labels", "1", "--trace", trace.string()}).code, 0);
+  const auto text = read_file(trace);
+  EXPECT_THAT(text, HasSubstr("traceEvents"));
+  EXPECT_THAT(text, HasSubstr("aten::linear"));
+  expect_refused({"--labels", "1", "--trace", (own_ / "no/trace.json").string()}, 1,
+                 "no/trace.json: cannot be written");
+}
+
 TEST_F(SampleCommand, AnInterruptEndsAfterTheRunningBatchWithCompletePictures) {
   const auto tokens = own_ / "tokens.safetensors";
   RunningProgram program({"sample", "--model", model_file(), "--tokenizer", tokenizer_file(), "--out", out().string(),

@@ -1,6 +1,7 @@
 // A disk that fails, for whole programs: preloaded (LD_PRELOAD), it stands between a program and the C library.
 //   FAILING_DISK_FOLDER  only what is written below it counts
-//   FAILING_DISK_AT      number (0-based) of the operation that fails with ENOSPC: open for writing, write, sync, rename,
+//   FAILING_DISK_AT      number (0-based) of the operation that fails with ENOSPC: open for writing, write, sync,
+//   rename,
 //                        mkdir; a write takes a part first, as full disks do
 //   FAILING_DISK_MARK    file that is made when that happens
 //   FAILING_DISK_FREE    bytes that are free, as statvfs tells them

@@ -13,7 +13,7 @@ namespace {
 using testing::all_close;
 
 constexpr AttentionPath kPaths[] = {AttentionPath::automatic, AttentionPath::prefix, AttentionPath::grouped,
-                                    AttentionPath::written_out};
+                                    AttentionPath::written_out, AttentionPath::accumulated};
 
 struct Attended {
   at::Tensor output, q_gradient, k_gradient, v_gradient;

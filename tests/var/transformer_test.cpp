@@ -110,7 +110,7 @@ TEST(Transformer, EveryAttentionPathGivesTheSameGradients) {
     const auto [labels, inputs] = lesson(options);
     std::vector<at::Tensor> expected;
     for (const auto path : {AttentionPath::dense, AttentionPath::prefix, AttentionPath::grouped,
-                            AttentionPath::written_out, AttentionPath::automatic}) {
+                            AttentionPath::written_out, AttentionPath::accumulated, AttentionPath::automatic}) {
       transformer->set_attention_path(path);
       transformer->zero_grad();
       transformer->forward(labels, inputs).square().sum().backward();

@@ -1,0 +1,175 @@
+// Whole jobs at the published d16's size, for bench/against_reference.py: says "ready", does the job once for every line
+// on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes.
+//   bench_whole_jobs train|train-checkpointed|sample|encode|decode|tokenizer FOLDER float32|bfloat16 BATCH THREADS
+// FOLDER holds var.pth, vae.pth (state dicts of the reference) and inputs.pth (tokens, labels, pictures).
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include <ATen/ATen.h>
+#include <sys/resource.h>
+
+#include "nextscale/base/error.h"
+#include "nextscale/base/random.h"
+#include "nextscale/base/runtime.h"
+#include "nextscale/io/weights.h"
+#include "nextscale/sample/sampler.h"
+#include "nextscale/train/optimizer.h"
+#include "nextscale/train/pictures.h"
+#include "nextscale/train/transformer_trainer.h"
+
+namespace nextscale {
+namespace {
+
+/// Does the job once. @returns something that shows that the right thing was done
+using Job = std::function<double()>;
+
+struct Setting {
+  std::filesystem::path folder;
+  c10::ScalarType dtype;
+  int64_t batch;
+
+  at::Tensor input(const char* name) const {
+    return find_tensor(read_weights(folder / "inputs.pth").tensors, name).narrow(0, 0, batch).clone();
+  }
+  Tokenizer tokenizer() const { return load_tokenizer(folder / "vae.pth"); }
+};
+
+/// The same batch again and again.
+class FixedTokens : public TokenSource {
+ public:
+  explicit FixedTokens(const Setting& setting) : quantizer_(setting.tokenizer()->quantizer()) {
+    const at::NoGradGuard no_grad;
+    batch_.labels = setting.input("labels");
+    batch_.tokens = setting.input("tokens");
+  }
+  const QuantizerOptions& quantizer() const override { return quantizer_->options(); }
+  int64_t pictures() const override { return batch_.labels.size(0); }
+  int64_t held_out() const override { return 0; }
+  TokenBatch batch(int64_t) override {
+    const at::NoGradGuard no_grad;
+    batch_.inputs = quantizer_->teacher_forcing_input(batch_.tokens);
+    return batch_;
+  }
+  TokenBatch held_out_batch(const torch::Tensor&) override { return batch_; }
+  TokenBatch training_batch(const torch::Tensor&) override { return batch_; }
+
+ private:
+  ResidualQuantizer quantizer_;
+  TokenBatch batch_;
+};
+
+Job train(const Setting& setting, bool checkpoint_activations) {
+  auto recipe = transformer_recipe("d16");
+  recipe.training.checkpoint_activations = checkpoint_activations;
+  recipe.training.ema = 0;  // the reference keeps none
+  recipe.loop.batch = setting.batch;
+  const int64_t steps = 1000;
+  auto trainer = std::make_shared<TransformerTrainer>(recipe, std::make_unique<FixedTokens>(setting), steps, 0,
+                                                      at::kCPU, setting.dtype, std::map<std::string, std::string>{});
+  const auto path = setting.folder / "var.pth";
+  auto transformer = trainer->transformer();
+  load_transformer_weights(transformer, read_weights(path).tensors, path);
+  return [trainer, step = int64_t{0}]() mutable { return trainer->step(step++, true).loss; };
+}
+
+Job sample(const Setting& setting) {
+  const auto transformer = load_transformer(setting.folder / "var.pth");
+  SampleOptions options;
+  options.cfg = 1.5;
+  options.top_k = 900;
+  options.top_p = 0.96;
+  options.dtype = setting.dtype;
+  return [=, tokenizer = setting.tokenizer(), labels = setting.input("labels")] {
+    auto generator = make_generator(0);
+    return sample_pictures(transformer, tokenizer, labels, options, generator).tokens.sum().item<double>();
+  };
+}
+
+Job encode(const Setting& setting) {
+  return [tokenizer = setting.tokenizer(), pictures = setting.input("pictures"), dtype = setting.dtype]() mutable {
+    const at::NoGradGuard no_grad;
+    const AutocastGuard autocast(at::kCPU, dtype);
+    return tokenizer->encode(pictures).sum().item<double>();
+  };
+}
+
+Job decode(const Setting& setting) {
+  return [tokenizer = setting.tokenizer(), tokens = setting.input("tokens"), dtype = setting.dtype]() mutable {
+    const at::NoGradGuard no_grad;
+    const AutocastGuard autocast(at::kCPU, dtype);
+    return tokenizer->decode(tokens).to(at::kFloat).mean().item<double>();
+  };
+}
+
+Job train_tokenizer(const Setting& setting) {
+  auto tokenizer = setting.tokenizer();
+  tokenizer->train();
+  for (auto& parameter : tokenizer->parameters()) parameter.set_requires_grad(true);
+  to_channels_last(*tokenizer);
+  auto optimizer = std::make_shared<AdamW>(named_parameters(*tokenizer), AdamWOptions{}, tokenizer_parameter_decays);
+  const auto pictures = setting.input("pictures").contiguous(at::MemoryFormat::ChannelsLast);
+  return [=]() mutable {
+    optimizer->zero_grad();
+    TokenizerOutput output;
+    {
+      const AutocastGuard autocast(at::kCPU, setting.dtype);
+      output = tokenizer->forward(pictures);
+    }
+    const auto loss = at::mse_loss(output.pictures, pictures) + 0.2 * at::l1_loss(output.pictures, pictures) +
+                      output.quantized.loss;
+    loss.backward();
+    optimizer->clip_gradients(10);
+    optimizer->step(1e-5, 0.05);
+    return loss.item<double>();
+  };
+}
+
+Job job_of(const std::string& name, const Setting& setting) {
+  if (name == "train") return train(setting, false);
+  if (name == "train-checkpointed") return train(setting, true);
+  if (name == "sample") return sample(setting);
+  if (name == "encode") return encode(setting);
+  if (name == "decode") return decode(setting);
+  if (name == "tokenizer") return train_tokenizer(setting);
+  throw usage({.where = name, .what = "is no job"});
+}
+
+void serve(const Job& job) {
+  std::puts("ready");
+  std::fflush(stdout);
+  for (std::string line; std::getline(std::cin, line);) {
+    const auto begin = std::chrono::steady_clock::now();
+    const double check = job();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    std::printf("%.4f %.6f\n", seconds.count(), check);
+    std::fflush(stdout);
+  }
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  std::printf("%ld\n", used.ru_maxrss * 1024);
+}
+
+}  // namespace
+}  // namespace nextscale
+
+int main(int count, char** words) {
+  if (count != 6) {
+    std::fputs("bench_whole_jobs JOB FOLDER DTYPE BATCH THREADS (bench/against_reference.py calls it)\n", stderr);
+    return 2;
+  }
+  try {
+    nextscale::set_threads(std::atoll(words[5]));
+    const nextscale::Setting setting{words[2], nextscale::resolve_dtype(words[3], at::kCPU), std::atoll(words[4])};
+    nextscale::serve(nextscale::job_of(words[1], setting));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "bench_whole_jobs: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
