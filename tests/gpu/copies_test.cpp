@@ -1,4 +1,5 @@
 // The loops must not wait for the device without being asked to.
+#include <cstdio>
 #include <utility>
 
 #include <ATen/ATen.h>
