@@ -114,6 +114,7 @@ done
 cp "$work"/unpacked/librapidcheck-dev/usr/lib/*/librapidcheck.a "$prefix/lib/"
 [ ! -d "$prefix/share/licenses/opencv4" ] || mv "$prefix/share/licenses/opencv4" "$prefix/share/licenses/opencv-bundled"
 cp "$cv/LICENSE" "$prefix/share/licenses/opencv.txt"
+cp "$cv/3rdparty/libwebp/COPYING" "$prefix/share/licenses/libwebp.txt"
 rm -rf "$prefix"/{bin,share/man,share/doc,share/pkgconfig,lib/pkgconfig,lib/*/pkgconfig}
 find "$prefix" -name '*.a' -type f -exec strip --strip-debug {} +
 

@@ -61,7 +61,8 @@ TEST_F(TransformerOnDevice, Tf32LogitsAreCloseToTheCpus) {
 
 TEST_F(TransformerOnDevice, Bfloat16LogitsAreCloseToTheCpus) {
   const Tf32Guard exact(false);
-  expect_agreement(agreement(logits(device_, at::kBFloat16), logits(at::kCPU, at::kFloat)), {.worst = 0.5, .mean = 0.05});
+  expect_agreement(agreement(logits(device_, at::kBFloat16), logits(at::kCPU, at::kFloat)),
+                   {.worst = 0.5, .mean = 0.05});
 }
 
 class TokenizerOnDevice : public OnDevice {

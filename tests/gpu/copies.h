@@ -30,9 +30,8 @@ class CopyCounter {
 
   CopyCounter() {
     current() = this;
-    handle_ = at::addGlobalCallback(at::RecordFunctionCallback(&CopyCounter::on_operator)
-                                        .needsInputs(true)
-                                        .scopes({at::RecordScope::FUNCTION}));
+    handle_ = at::addGlobalCallback(
+        at::RecordFunctionCallback(&CopyCounter::on_operator).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
   }
   ~CopyCounter() {
     at::removeCallback(handle_);
@@ -58,7 +57,9 @@ class CopyCounter {
   void see(const at::RecordFunction& function) {
     const std::string name = function.name();
     const auto inputs = function.inputs();
-    const auto tensor = [&](size_t i) { return i < inputs.size() && inputs[i].isTensor() ? inputs[i].toTensor() : at::Tensor(); };
+    const auto tensor = [&](size_t i) {
+      return i < inputs.size() && inputs[i].isTensor() ? inputs[i].toTensor() : at::Tensor();
+    };
     const auto first = tensor(0), second = tensor(1);
     if (!first.defined()) return;
     const bool waits = name == "aten::_local_scalar_dense" || name == "aten::nonzero" || name == "aten::equal" ||

@@ -1,4 +1,6 @@
 // The loops must not wait for the device without being asked to.
+#include "nextscale/tests/gpu/copies.h"
+
 #include <cstdio>
 #include <utility>
 
@@ -6,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include "nextscale/sample/sampler.h"
-#include "nextscale/tests/gpu/copies.h"
 #include "nextscale/tests/gpu/device.h"
 #include "nextscale/tests/gpu/models.h"
 #include "nextscale/tests/train/toy_tokens.h"

@@ -29,8 +29,8 @@ class Tf32Guard {
   bool matrices_, convolutions_;
 };
 
-/// Tests of a GPU against the CPU; skipped where there is none. NEXTSCALE_GPU_DEVICE names another device: "cpu" tries the
-/// tests themselves.
+/// Tests of a GPU against the CPU; skipped where there is none. NEXTSCALE_GPU_DEVICE names another device: "cpu" tries
+/// the tests themselves.
 class OnDevice : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -46,7 +46,8 @@ inline at::Tensor labels_of(int64_t count) { return at::arange(count).remainder(
 
 inline at::Tensor random_tokens(const Tokenizer& tokenizer, int64_t pictures) {
   auto generator = make_generator(4);
-  return at::randint(tokenizer->options().quantizer.codes, {pictures, tokenizer->scales().length()}, generator, at::kLong);
+  return at::randint(tokenizer->options().quantizer.codes, {pictures, tokenizer->scales().length()}, generator,
+                     at::kLong);
 }
 
 }  // namespace nextscale::testing
