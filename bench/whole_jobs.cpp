@@ -1,6 +1,6 @@
 // Whole jobs at the published d16's size, for bench/against_reference.py: says "ready", does the job once for every line
 // on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes.
-//   bench_whole_jobs train|train-checkpointed|sample|encode|decode|tokenizer FOLDER float32|bfloat16 BATCH THREADS
+//   bench_whole_jobs train|train-checkpointed|sample|encode|decode|tokenizer FOLDER float32|bfloat16 BATCH THREADS [DEVICE]
 // FOLDER holds var.pth, vae.pth (state dicts of the reference) and inputs.pth (tokens, labels, pictures).
 #include <chrono>
 #include <cstdio>
@@ -33,11 +33,16 @@ struct Setting {
   std::filesystem::path folder;
   c10::ScalarType dtype;
   int64_t batch;
+  at::Device device;
 
   at::Tensor input(const char* name) const {
-    return find_tensor(read_weights(folder / "inputs.pth").tensors, name).narrow(0, 0, batch).clone();
+    return find_tensor(read_weights(folder / "inputs.pth").tensors, name).narrow(0, 0, batch).clone().to(device);
   }
-  Tokenizer tokenizer() const { return load_tokenizer(folder / "vae.pth"); }
+  Tokenizer tokenizer() const {
+    auto tokenizer = load_tokenizer(folder / "vae.pth");
+    tokenizer->to(device);
+    return tokenizer;
+  }
 };
 
 /// The same batch again and again.
@@ -71,7 +76,7 @@ Job train(const Setting& setting, bool checkpoint_activations) {
   recipe.loop.batch = setting.batch;
   const int64_t steps = 1000;
   auto trainer = std::make_shared<TransformerTrainer>(recipe, std::make_unique<FixedTokens>(setting), steps, 0,
-                                                      at::kCPU, setting.dtype, std::map<std::string, std::string>{});
+                                                      setting.device, setting.dtype, std::map<std::string, std::string>{});
   const auto path = setting.folder / "var.pth";
   auto transformer = trainer->transformer();
   load_transformer_weights(transformer, read_weights(path).tensors, path);
@@ -79,7 +84,8 @@ Job train(const Setting& setting, bool checkpoint_activations) {
 }
 
 Job sample(const Setting& setting) {
-  const auto transformer = load_transformer(setting.folder / "var.pth");
+  auto transformer = load_transformer(setting.folder / "var.pth");
+  transformer->to(setting.device);
   SampleOptions options;
   options.cfg = 1.5;
   options.top_k = 900;
@@ -92,17 +98,17 @@ Job sample(const Setting& setting) {
 }
 
 Job encode(const Setting& setting) {
-  return [tokenizer = setting.tokenizer(), pictures = setting.input("pictures"), dtype = setting.dtype]() mutable {
+  return [tokenizer = setting.tokenizer(), pictures = setting.input("pictures"), setting]() mutable {
     const at::NoGradGuard no_grad;
-    const AutocastGuard autocast(at::kCPU, dtype);
+    const AutocastGuard autocast(setting.device.type(), setting.dtype);
     return tokenizer->encode(pictures).sum().item<double>();
   };
 }
 
 Job decode(const Setting& setting) {
-  return [tokenizer = setting.tokenizer(), tokens = setting.input("tokens"), dtype = setting.dtype]() mutable {
+  return [tokenizer = setting.tokenizer(), tokens = setting.input("tokens"), setting]() mutable {
     const at::NoGradGuard no_grad;
-    const AutocastGuard autocast(at::kCPU, dtype);
+    const AutocastGuard autocast(setting.device.type(), setting.dtype);
     return tokenizer->decode(tokens).to(at::kFloat).mean().item<double>();
   };
 }
@@ -118,7 +124,7 @@ Job train_tokenizer(const Setting& setting) {
     optimizer->zero_grad();
     TokenizerOutput output;
     {
-      const AutocastGuard autocast(at::kCPU, setting.dtype);
+      const AutocastGuard autocast(setting.device.type(), setting.dtype);
       output = tokenizer->forward(pictures);
     }
     const auto loss = at::mse_loss(output.pictures, pictures) + 0.2 * at::l1_loss(output.pictures, pictures) +
@@ -159,13 +165,14 @@ void serve(const Job& job) {
 }  // namespace nextscale
 
 int main(int count, char** words) {
-  if (count != 6) {
-    std::fputs("bench_whole_jobs JOB FOLDER DTYPE BATCH THREADS (bench/against_reference.py calls it)\n", stderr);
+  if (count != 6 && count != 7) {
+    std::fputs("bench_whole_jobs JOB FOLDER DTYPE BATCH THREADS [DEVICE] (bench/against_reference.py calls it)\n", stderr);
     return 2;
   }
   try {
     nextscale::set_threads(std::atoll(words[5]));
-    const nextscale::Setting setting{words[2], nextscale::resolve_dtype(words[3], at::kCPU), std::atoll(words[4])};
+    const auto device = nextscale::resolve_device(count == 7 ? words[6] : "cpu");
+    const nextscale::Setting setting{words[2], nextscale::resolve_dtype(words[3], device), std::atoll(words[4]), device};
     nextscale::serve(nextscale::job_of(words[1], setting));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench_whole_jobs: %s\n", error.what());

@@ -31,11 +31,17 @@ add_library(nextscale::torch ALIAS nextscale_torch)
 # Both link folders lie in the source tree, so that the compiler's command lines (and ccache) are equal in every build folder.
 find_path(NEXTSCALE_FMT_INCLUDE fmt/format.h REQUIRED)
 set(links ${CMAKE_SOURCE_DIR}/.cache/include)
-file(MAKE_DIRECTORY ${links}/ours ${links}/system)
+set(fmt_link ${links}/system)
+if(NOT NEXTSCALE_FMT_INCLUDE STREQUAL "/usr/include")  # one folder for each fmt: build folders may differ in it
+  string(MD5 hash ${NEXTSCALE_FMT_INCLUDE})
+  string(SUBSTRING ${hash} 0 8 hash)
+  set(fmt_link ${links}/fmt-${hash})
+endif()
+file(MAKE_DIRECTORY ${links}/ours ${fmt_link})
 file(CREATE_LINK ${CMAKE_SOURCE_DIR} ${links}/ours/nextscale SYMBOLIC)
-file(CREATE_LINK ${NEXTSCALE_FMT_INCLUDE}/fmt ${links}/system/fmt SYMBOLIC)
+file(CREATE_LINK ${NEXTSCALE_FMT_INCLUDE}/fmt ${fmt_link}/fmt SYMBOLIC)
 target_include_directories(nextscale_torch INTERFACE ${links}/ours)
-target_include_directories(nextscale_torch SYSTEM BEFORE INTERFACE ${links}/system)
+target_include_directories(nextscale_torch SYSTEM BEFORE INTERFACE ${fmt_link})
 target_include_directories(nextscale_torch SYSTEM INTERFACE ${NEXTSCALE_TORCH_ROOT}/include
                            ${NEXTSCALE_TORCH_ROOT}/include/torch/csrc/api/include)
 

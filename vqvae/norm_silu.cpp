@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -26,35 +27,41 @@ struct Shape {
 };
 Shape shape_of(const at::Tensor& x, int64_t groups) { return {x.size(0), x.size(1), x.size(2) * x.size(3), groups}; }
 
-// Pictures of a channels-last tensor as float32 and back.
-void read_picture(const at::Tensor& x, int64_t index, int64_t values, float* to) {
+// Values of a channels-last tensor as float32 and back.
+void read_values(const at::Tensor& x, int64_t first, int64_t count, float* to) {
   if (x.scalar_type() == at::kFloat) {
-    const float* from = x.const_data_ptr<float>() + index * values;
-    std::copy(from, from + values, to);
+    std::copy_n(x.const_data_ptr<float>() + first, count, to);
   } else {
-    const auto* from = static_cast<const uint16_t*>(x.const_data_ptr()) + index * values;
-    kernels::bfloat16_to_float(from, to, values);
+    kernels::bfloat16_to_float(static_cast<const uint16_t*>(x.const_data_ptr()) + first, to, count);
   }
 }
-void write_picture(const float* from, const at::Tensor& x, int64_t index, int64_t values) {
+void write_values(const float* from, const at::Tensor& x, int64_t first, int64_t count) {
   if (x.scalar_type() == at::kFloat) {
-    std::copy(from, from + values, x.mutable_data_ptr<float>() + index * values);
+    std::copy_n(from, count, x.mutable_data_ptr<float>() + first);
   } else {
-    kernels::float_to_bfloat16(from, static_cast<uint16_t*>(x.mutable_data_ptr()) + index * values, values);
+    kernels::float_to_bfloat16(from, static_cast<uint16_t*>(x.mutable_data_ptr()) + first, count);
   }
 }
 
-// Channels' sums over all positions, by blocks, so that float32 sums stay short: kernel(first row, rows, sums).
+constexpr int64_t kRows = 256;  // positions at a time: so float32 sums stay short, and a block in the nearest caches
+
+// block(first row, rows) for all of them; side by side where not whole pictures already are.
+template <class Block>
+void for_blocks(const Shape& shape, const Block& block) {
+  at::parallel_for(0, (shape.positions + kRows - 1) / kRows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) block(i * kRows, std::min(kRows, shape.positions - i * kRows));
+  });
+}
+
+// Channels' sums over all positions: kernel(first row, rows, sums).
 template <class Kernel>
 std::vector<double> channel_sums(const Shape& shape, const Kernel& kernel) {
-  constexpr int64_t kRows = 256;
-  std::vector<double> totals(static_cast<size_t>(shape.channels), 0.0);
-  std::vector<float> sums(totals.size());
-  for (int64_t row = 0; row < shape.positions; row += kRows) {
-    std::fill(sums.begin(), sums.end(), 0.0f);
-    kernel(row, std::min(kRows, shape.positions - row), sums.data());
-    for (size_t c = 0; c < sums.size(); ++c) totals[c] += sums[c];
-  }
+  const auto channels = static_cast<size_t>(shape.channels);
+  std::vector<float> sums(channels * static_cast<size_t>((shape.positions + kRows - 1) / kRows), 0.0f);
+  for_blocks(shape,
+             [&](int64_t row, int64_t rows) { kernel(row, rows, &sums[static_cast<size_t>(row / kRows) * channels]); });
+  std::vector<double> totals(channels, 0.0);
+  for (size_t i = 0; i < sums.size(); ++i) totals[i % channels] += sums[i];
   return totals;
 }
 
@@ -84,18 +91,36 @@ std::vector<float> scales(const Shape& shape, const float* weight, const float* 
   return scale;
 }
 
-void forward_picture(const Shape& shape, const float* weight, const float* bias, double eps, float* x, float* mean,
-                     float* rstd) {
+// Picture number `index` of x to y. A block is read again for each pass, which costs less than a copy of a large
+// picture.
+void forward_picture(const Shape& shape, const float* weight, const float* bias, double eps, const at::Tensor& x,
+                     const at::Tensor& y, int64_t index, float* mean, float* rstd) {
   const auto count = static_cast<double>(shape.width() * shape.positions);
+  const auto read_block = [&](int64_t row, int64_t rows) {
+    auto block = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(rows * shape.channels));
+    read_values(x, index * shape.values() + row * shape.channels, rows * shape.channels, block.get());
+    return block;
+  };
   const auto sums = channel_sums(shape, [&](int64_t row, int64_t rows, float* to) {
-    kernels::add_sums(x + row * shape.channels, rows, shape.channels, to);
+    kernels::add_sums(read_block(row, rows).get(), rows, shape.channels, to);
   });
   for (int64_t g = 0; g < shape.groups; ++g) mean[g] = static_cast<float>(group_sum(sums, shape, g) / count);
-  const auto squares = centre_picture(shape, mean, x);
+  const auto means = spread(shape, mean);
+  const auto squares = channel_sums(shape, [&](int64_t row, int64_t rows, float* to) {
+    const auto block = read_block(row, rows);
+    kernels::centre(block.get(), means.data(), rows, shape.channels, to);
+  });
   for (int64_t g = 0; g < shape.groups; ++g) {
     rstd[g] = static_cast<float>(1 / std::sqrt(group_sum(squares, shape, g) / count + eps));
   }
-  kernels::scale_silu(x, scales(shape, weight, rstd).data(), bias, shape.positions, shape.channels);
+  const auto scale = scales(shape, weight, rstd);
+  for_blocks(shape, [&](int64_t row, int64_t rows) {
+    const auto block = read_block(row, rows);
+    std::vector<float> unused(scale.size());
+    kernels::centre(block.get(), means.data(), rows, shape.channels, unused.data());
+    kernels::scale_silu(block.get(), scale.data(), bias, rows, shape.channels);
+    write_values(block.get(), y, index * shape.values() + row * shape.channels, rows * shape.channels);
+  });
 }
 
 // gradient: of the output, becomes that of x. The channels' sums are those of weight and bias for this picture.
@@ -103,14 +128,14 @@ void backward_picture(const Shape& shape, const float* weight, const float* bias
                       float* x, float* gradient, float* weight_gradient, float* bias_gradient) {
   const auto scale = scales(shape, weight, rstd);
   centre_picture(shape, mean, x);
-  std::vector<float> block(scale.size());
-  std::vector<double> products(scale.size(), 0.0);
+  const auto blocks = static_cast<size_t>((shape.positions + kRows - 1) / kRows);
+  std::vector<float> of_blocks(blocks * scale.size(), 0.0f);
   const auto sums = channel_sums(shape, [&](int64_t row, int64_t rows, float* to) {
-    std::fill(block.begin(), block.end(), 0.0f);
     kernels::silu_gradient(gradient + row * shape.channels, x + row * shape.channels, scale.data(), bias, rows,
-                           shape.channels, to, block.data());
-    for (size_t c = 0; c < block.size(); ++c) products[c] += block[c];
+                           shape.channels, to, &of_blocks[static_cast<size_t>(row / kRows) * scale.size()]);
   });
+  std::vector<double> products(scale.size(), 0.0);
+  for (size_t i = 0; i < of_blocks.size(); ++i) products[i % products.size()] += of_blocks[i];
 
   std::vector<float> of_x(scale.size()), constant(scale.size());
   const auto count = static_cast<double>(shape.width() * shape.positions);
@@ -143,11 +168,8 @@ class NormSilu : public torch::autograd::Function<NormSilu> {
     const auto *w = weight.const_data_ptr<float>(), *b = bias.const_data_ptr<float>();
     auto *m = mean.mutable_data_ptr<float>(), *r = rstd.mutable_data_ptr<float>();
     at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> picture(static_cast<size_t>(shape.values()));
       for (int64_t i = begin; i < end; ++i) {
-        read_picture(x, i, shape.values(), picture.data());
-        forward_picture(shape, w, b, eps, picture.data(), m + i * groups, r + i * groups);
-        write_picture(picture.data(), y, i, shape.values());
+        forward_picture(shape, w, b, eps, x, y, i, m + i * groups, r + i * groups);
       }
     });
     context->save_for_backward({x, weight, bias, mean, rstd});
@@ -170,11 +192,11 @@ class NormSilu : public torch::autograd::Function<NormSilu> {
     at::parallel_for(0, shape.batch, 1, [&](int64_t begin, int64_t end) {
       std::vector<float> picture(static_cast<size_t>(shape.values())), work(picture.size());
       for (int64_t i = begin; i < end; ++i) {
-        read_picture(x, i, shape.values(), picture.data());
-        read_picture(from, i, shape.values(), work.data());
+        read_values(x, i * shape.values(), shape.values(), picture.data());
+        read_values(from, i * shape.values(), shape.values(), work.data());
         backward_picture(shape, w, b, m + i * shape.groups, r + i * shape.groups, picture.data(), work.data(),
                          wg + i * shape.channels, bg + i * shape.channels);
-        write_picture(work.data(), gradient, i, shape.values());
+        write_values(work.data(), gradient, i * shape.values(), shape.values());
       }
     });
     return {gradient, weights.sum(0), biases.sum(0), {}, {}};

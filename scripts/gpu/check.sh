@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# For a machine with a GPU and nothing else installed: builds, runs all tests, every verb on the GPU, and compares with the CPU.
+#   scripts/gpu/check.sh PREFIX      PREFIX: folder or .tar.xz of scripts/build-deps-prefix.sh
+# Needs CMake, ninja, a compiler, and a Python with torch (NEXTSCALE_PYTHON, else python3), whose LibTorch is built against.
+#   NEXTSCALE_GPU_DEVICE=cuda:1    another GPU; cpu tries the script itself
+#   NEXTSCALE_GPU_WORK=DIR         where everything is built (build-gpu)
+# Ends with a line for each step; exit code 1 if one failed.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+[ $# -eq 1 ] || fail "usage: scripts/gpu/check.sh PREFIX"
+
+mkdir -p "$work"
+prefix=$(prefix_folder "$1")
+out=$work/check
+rm -rf "$out" && mkdir -p "$out"
+nextscale=$work/nextscale
+threads=$(nproc)
+compare=("$python" "$root/scripts/gpu/compare.py")
+exact=(env NVIDIA_TF32_OVERRIDE=0)  # float32 means float32
+
+tests_on_cpu() { ctest --test-dir "$work" -j "$threads" --output-on-failure -E '^gpu$'; }
+tests_on_device() { NEXTSCALE_GPU_DEVICE=$device "$work/gpu_tests" --gtest_brief=0; }
+
+verb() { "$nextscale" "$@" --quiet; }
+on_device() { verb "$@" --device "$device"; }
+
+train_classifier() { on_device train-classifier --data "$out/data" --run "$out/classifier" --preset fast --steps 60 --batch 32; }
+train_tokenizer() { on_device train-tokenizer --data "$out/data" --run "$out/tokenizer" --preset fast --steps 120 --batch 32; }
+cache_tokens() { on_device cache-tokens --data "$out/data" --tokenizer "$out/tokenizer" --out "$out/tokens.safetensors"; }
+train() { on_device train --tokens "$out/tokens.safetensors" --run "$out/transformer" --preset fast --steps 120 --batch 32; }
+train_again() {  # the same command goes on, from a checkpoint of the GPU
+  on_device train --tokens "$out/tokens.safetensors" --run "$out/halves" --preset fast --steps 40 --batch 32 --max-steps 20 || return 1
+  on_device train --tokens "$out/tokens.safetensors" --run "$out/halves" --preset fast --steps 40 --batch 32
+}
+models=(--model "$out/transformer" --tokenizer "$out/tokenizer")
+sample() {
+  on_device sample "${models[@]}" --out "$out/pictures" --classes 0-1 --per-class 16 --grid "$out/grid.png" \
+    --scales-strip "$out/strip.png" --tokens-out "$out/sampled.safetensors"
+}
+encode() { on_device encode --tokenizer "$out/tokenizer" --images "$out/pictures" --tokens-out "$out/encoded.safetensors"; }
+decode() { on_device decode --tokens "$out/encoded.safetensors" --tokenizer "$out/tokenizer" --out "$out/decoded"; }
+classify() {
+  on_device classify --classifier "$out/classifier" --images "$out/pictures" --reference "$out/data" --tokenizer "$out/tokenizer" \
+    --real-pictures 16 --json "$out/score.json"
+}
+
+# The same weights on both sides, in float32 without TF32.
+encode_agrees() {
+  local side name
+  for name in a b; do
+    side=$([ $name = a ] && echo cpu || echo "$device")
+    "${exact[@]}" "$nextscale" encode --quiet --dtype float32 --device "$side" --tokenizer "$out/tokenizer" \
+      --images "$out/pictures" --tokens-out "$out/encode_$name.safetensors" || return 1
+  done
+  "${compare[@]}" tokens "$out/encode_a.safetensors" "$out/encode_b.safetensors" --least 0.99
+}
+decode_agrees() {
+  local side name
+  for name in a b; do
+    side=$([ $name = a ] && echo cpu || echo "$device")
+    "${exact[@]}" "$nextscale" decode --quiet --dtype float32 --device "$side" --tokenizer "$out/tokenizer" \
+      --tokens "$out/encoded.safetensors" --out "$out/decode_$name" || return 1
+  done
+  "${compare[@]}" pictures "$out/decode_a" "$out/decode_b" --levels 2
+}
+sample_agrees() {
+  local side name
+  for name in a b; do
+    side=$([ $name = a ] && echo cpu || echo "$device")
+    "${exact[@]}" "$nextscale" sample --quiet --dtype float32 --device "$side" "${models[@]}" --classes 0-1 --per-class 8 \
+      --out "$out/sample_$name" --tokens-out "$out/sample_$name.safetensors" || return 1
+  done
+  "${compare[@]}" tokens "$out/sample_a.safetensors" "$out/sample_b.safetensors" --least 0.9
+}
+
+say "device $device, prefix $prefix, LibTorch $(find_libtorch), work $work"
+describe_machine >&2
+step "build" build "$prefix" all || summary
+step "tests (CPU)" tests_on_cpu || true
+step "tests of the GPU against the CPU, hidden copies" tests_on_device || true
+step "tiny data" "$python" "$root/scripts/tiny_data.py" "$out/data" || summary
+for verb_step in train_classifier train_tokenizer cache_tokens train train_again sample encode decode classify; do
+  step "$verb_step --device $device" "$verb_step" || true
+done
+step "encode: tokens of both devices agree (float32)" encode_agrees || true
+step "decode: pictures of both devices within 2 levels (float32)" decode_agrees || true
+step "sample: tokens of both devices agree (float32, same seed)" sample_agrees || true
+summary
