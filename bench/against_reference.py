@@ -5,41 +5,25 @@ inputs, in turn, in one run. Medians, the ratio of each pair, and the peak of me
     bench/against_reference.py --reference VAR [--jobs train,sample,encode,decode,tokenizer] [--dtypes float32,bfloat16]
                                [--batch N] [--rounds 3] [--threads 2] [--build build]
 
-VAR is a checkout of the reference (its folder `models` is imported, nothing of it is copied); run with a Python that has
-torch. Needs `cmake --preset bench && cmake --build build`.
+VAR is a checkout of the reference (bench/reference_jobs.py); run with a Python that has torch. Jobs also:
+train-checkpointed. Needs `cmake --preset bench && cmake --build build`.
 """
 import argparse
+import multiprocessing
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import types
 
-SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
-CODES, PICTURES = 4096, 8
-
-
-def build_models(reference):
-    """The reference's modules; its hub client is only a base class and is stood in for."""
-    hub = types.ModuleType("huggingface_hub")
-    hub.PyTorchModelHubMixin = type("PyTorchModelHubMixin", (), {})
-    sys.modules.setdefault("huggingface_hub", hub)
-    sys.path.insert(0, reference)
-    import torch
-    from models import build_vae_var
-
-    torch.manual_seed(0)
-    stdout, sys.stdout = sys.stdout, sys.stderr
-    vae, var = build_vae_var("cpu", patch_nums=SIDES)
-    sys.stdout = stdout
-    return torch, vae, var
+PICTURES = 8
+HERE = pathlib.Path(__file__).resolve().parent
 
 
 def prepare(reference, folder):
     """Weights and inputs that both sides load."""
+    from reference_jobs import CODES, SIDES, build_models
+
     torch, vae, var = build_models(reference)
     for parameter in vae.parameters():
         torch.nn.init.normal_(parameter, 0, 0.02) if parameter.dim() > 1 else None
@@ -54,80 +38,6 @@ def prepare(reference, folder):
     length = sum(side * side for side in SIDES)
     torch.save({"tokens": torch.randint(CODES, (PICTURES, length)), "labels": torch.randint(1000, (PICTURES,)),
                 "pictures": torch.rand(PICTURES, 3, 256, 256) * 2 - 1}, f"{folder}/inputs.pth")
-
-
-def reference_job(arguments):
-    torch, vae, var = build_models(arguments.reference)
-    torch.set_num_threads(arguments.threads)
-    folder, batch = arguments.peer_folder, arguments.batch
-    vae.load_state_dict(torch.load(f"{folder}/vae.pth"))
-    var.load_state_dict(torch.load(f"{folder}/var.pth"))
-    inputs = {name: value[:batch] for name, value in torch.load(f"{folder}/inputs.pth").items()}
-
-    def autocast():
-        return torch.autocast("cpu", torch.bfloat16, enabled=arguments.dtypes == "bfloat16")
-
-    def split(tokens):
-        return torch.split(tokens, [side * side for side in SIDES], dim=1)
-
-    def train():
-        tokens = inputs["tokens"]
-        teacher = vae.quantize.idxBl_to_var_input(split(tokens))
-        with autocast():
-            logits = var(inputs["labels"], teacher)
-            loss = torch.nn.functional.cross_entropy(logits.view(-1, CODES), tokens.reshape(-1))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 2.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.item()
-
-    def sample():
-        with torch.inference_mode(), autocast():
-            pictures = var.autoregressive_infer_cfg(batch, inputs["labels"], g_seed=0, cfg=1.5, top_k=900, top_p=0.96)
-        return pictures.mean().item()
-
-    def encode():
-        with torch.inference_mode(), autocast():
-            return sum(part.sum().item() for part in vae.img_to_idxBl(inputs["pictures"]))
-
-    def decode():
-        with torch.inference_mode(), autocast():
-            return vae.idxBl_to_img(split(inputs["tokens"]), same_shape=True, last_one=True).float().mean().item()
-
-    def tokenizer():
-        with autocast():
-            made, _, vq = vae(inputs["pictures"])
-        made = made.float()
-        loss = (torch.nn.functional.mse_loss(made, inputs["pictures"]) + vq
-                + 0.2 * torch.nn.functional.l1_loss(made, inputs["pictures"]))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 10.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.item()
-
-    if arguments.jobs == "tokenizer":
-        vae.train().requires_grad_(True)
-    parameters = list((vae if arguments.jobs == "tokenizer" else var).parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=1e-5, betas=(0.9, 0.95), fused=True)
-    training = arguments.jobs.startswith("train")
-    if not training:
-        var.eval()
-    else:
-        del vae.encoder, vae.decoder
-    if training:  # the reference has no checkpointing: both compare with the same
-        return train
-    return {"sample": sample, "encode": encode, "decode": decode, "tokenizer": tokenizer}[arguments.jobs]
-
-
-def serve(job):
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        begin = time.monotonic()
-        check = job()
-        print(f"{time.monotonic() - begin:.4f} {check:.6f}", flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
 
 
 class Side:
@@ -154,8 +64,8 @@ class Side:
 
 def compare(arguments, folder, job, dtype, batch):
     ours = Side([f"{arguments.build}/bench_whole_jobs", job, folder, dtype, str(batch), str(arguments.threads)])
-    reference = Side([sys.executable, __file__, "--reference", arguments.reference, "--jobs", job, "--dtypes", dtype,
-                      "--batch", str(batch), "--threads", str(arguments.threads), "--peer-folder", folder])
+    reference = Side([sys.executable, str(HERE / "reference_jobs.py"), "--reference", arguments.reference, "--folder", folder,
+                      "--job", job, "--dtype", dtype, "--batch", str(batch), "--threads", str(arguments.threads)])
     for turn in range(arguments.rounds + 1):  # the first warms up
         for side in (reference, ours) if turn % 2 else (ours, reference):
             side.run(turn > 0)
@@ -176,14 +86,13 @@ def main():
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--build", default=str(pathlib.Path(__file__).resolve().parent.parent / "build"))
-    parser.add_argument("--peer-folder", help=argparse.SUPPRESS)
+    parser.add_argument("--build", default=str(HERE.parent / "build"))
     arguments = parser.parse_args()
-    if arguments.peer_folder:
-        return serve(reference_job(arguments))
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r}); "
-                        f"import against_reference as a; a.prepare({arguments.reference!r}, {folder!r})"], check=True)
+        # In a process of its own: this one stays small.
+        preparation = multiprocessing.get_context("spawn").Process(target=prepare, args=(arguments.reference, folder))
+        preparation.start()
+        preparation.join()
         print("| job | arithmetic | batch | reference | nextscale | times faster (median, least and most) "
               "| reference's peak | nextscale's peak | ratio |\n|---|---|---|---|---|---|---|---|---|", flush=True)
         for job in arguments.jobs.split(","):

@@ -6,15 +6,16 @@ bench_whole_jobs JOB FOLDER DTYPE BATCH THREADS DEVICE says "ready", does the jo
 "seconds check".
 """
 import argparse
+import pathlib
 import statistics
 import subprocess
 import sys
 import time
-import types
 
 SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 LENGTH = sum(side * side for side in SIDES)
 CODES, CODE_WIDTH = 4096, 32
+REFERENCE_JOBS = pathlib.Path(__file__).resolve().parents[2] / "bench/reference_jobs.py"
 # Operations of one 256 px picture through the published tokenizer, 2 a multiply-add; counted once with
 # torch.utils.flop_counter over the reference's encoder and decoder, 1x1 convolutions around the codes included.
 ENCODER, DECODER = 215.1e9, 393.7e9
@@ -52,69 +53,6 @@ def matrix_rate(torch, device, dtype, tf32=False):
         wait()
         best = min(best, (time.perf_counter() - begin) / 4)
     return 2 * side**3 / best
-
-
-def reference_job(arguments):
-    """The reference's modules, called as its trainer and its demo call them."""
-    hub = types.ModuleType("huggingface_hub")
-    hub.PyTorchModelHubMixin = type("PyTorchModelHubMixin", (), {})
-    sys.modules.setdefault("huggingface_hub", hub)  # only a base class there
-    sys.path.insert(0, arguments.reference)
-    import torch
-    from models import build_vae_var
-
-    torch.set_num_threads(arguments.threads)
-    device, batch, folder, depth = arguments.device, arguments.batch, arguments.folder, int(arguments.preset[1:])
-    stdout, sys.stdout = sys.stdout, sys.stderr
-    vae, var = build_vae_var(device, patch_nums=SIDES, depth=depth, shared_aln=False)
-    sys.stdout = stdout
-    vae.load_state_dict(torch.load(f"{folder}/vae.pth"))
-    var.load_state_dict(torch.load(f"{folder}/var.pth"))
-    inputs = {name: value[:batch].to(device) for name, value in torch.load(f"{folder}/inputs.pth").items()}
-    tokens = inputs["tokens"]
-    parameters = list(var.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=1e-5, betas=(0.9, 0.95), fused=True)
-
-    def autocast():
-        return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=arguments.dtypes == "bfloat16")
-
-    def maps():
-        return list(torch.split(tokens, [side * side for side in SIDES], dim=1))
-
-    def train():
-        teacher = vae.quantize.idxBl_to_var_input(maps())
-        with autocast():
-            logits = var(inputs["labels"], teacher)
-            loss = torch.nn.functional.cross_entropy(logits.view(-1, CODES), tokens.reshape(-1))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 2.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss.item()
-
-    def sample():
-        with torch.inference_mode(), autocast():
-            made = var.autoregressive_infer_cfg(batch, inputs["labels"], g_seed=0, cfg=1.5, top_k=900, top_p=0.96)
-        return made.float().mean().item()
-
-    def encode():
-        with torch.inference_mode(), autocast():
-            return sum(part.sum().item() for part in vae.img_to_idxBl(inputs["pictures"]))
-
-    def decode():
-        with torch.inference_mode(), autocast():
-            return vae.idxBl_to_img(maps(), same_shape=True, last_one=True).float().mean().item()
-
-    var.train() if arguments.jobs == "train" else var.eval()
-    return {"train": train, "sample": sample, "encode": encode, "decode": decode}[arguments.jobs]
-
-
-def serve(job):
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        begin = time.monotonic()
-        check = job()
-        print(f"{time.monotonic() - begin:.5f} {check:.6f}", flush=True)
 
 
 def seconds_of(words, rounds):
@@ -163,10 +101,7 @@ def main():
     parser.add_argument("--jobs", default="train,sample,encode,decode")
     parser.add_argument("--dtypes", default="bfloat16,float32")
     parser.add_argument("--reference", default="")
-    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.peer:
-        return serve(reference_job(arguments))
     import torch
 
     rates = {"bfloat16": matrix_rate(torch, arguments.device, torch.bfloat16),
@@ -188,9 +123,9 @@ def main():
             print(f"| {job} | {dtype} | nextscale | {row}", flush=True)
             if not arguments.reference:
                 continue
-            theirs, row = measured([sys.executable, __file__, "--peer", "--build", "", "--folder", arguments.folder,
-                                    "--device", arguments.device, "--preset", arguments.preset, "--batch", str(batch),
-                                    "--threads", str(arguments.threads), "--jobs", job, "--dtypes", dtype, "--reference",
+            theirs, row = measured([sys.executable, str(REFERENCE_JOBS), "--folder", arguments.folder, "--device",
+                                    arguments.device, "--preset", arguments.preset, "--batch", str(batch), "--threads",
+                                    str(arguments.threads), "--job", job, "--dtype", dtype, "--reference",
                                     arguments.reference], arguments.rounds, work, batch, rates[dtype])
             times = f" {theirs / ours:.2f} x" if ours and theirs else ""
             print(f"| {job} | {dtype} | reference{times} | {row}", flush=True)

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""The Python reference's side of bench_whole_jobs: the same jobs by its modules, called as its trainer and its demo call
+them, in the same manner (says "ready", does the job once for each line on stdin, answers "seconds check", at the end the
+peak of memory in bytes).
+
+    bench/reference_jobs.py --reference VAR --folder FOLDER --job JOB --dtype float32 --batch 2 [--threads 2]
+                            [--device cpu] [--preset d16]
+
+VAR is a checkout of the reference: its folder `models` is imported, nothing of it is copied.
+"""
+import argparse
+import resource
+import sys
+import time
+import types
+
+SIDES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+CODES = 4096
+
+
+def build_models(reference, device="cpu", depth=16):
+    """(torch, tokenizer, transformer). The hub client is only a base class there and is stood in for."""
+    hub = types.ModuleType("huggingface_hub")
+    hub.PyTorchModelHubMixin = type("PyTorchModelHubMixin", (), {})
+    sys.modules.setdefault("huggingface_hub", hub)
+    sys.path.insert(0, reference)
+    import torch
+    from models import build_vae_var
+
+    torch.manual_seed(0)
+    stdout, sys.stdout = sys.stdout, sys.stderr
+    vae, var = build_vae_var(device, patch_nums=SIDES, depth=depth, shared_aln=False)
+    sys.stdout = stdout
+    return torch, vae, var
+
+
+def job_of(arguments):
+    torch, vae, var = build_models(arguments.reference, arguments.device, int(arguments.preset[1:]))
+    torch.set_num_threads(arguments.threads)
+    vae.load_state_dict(torch.load(f"{arguments.folder}/vae.pth"))
+    var.load_state_dict(torch.load(f"{arguments.folder}/var.pth"))
+    inputs = {name: value[:arguments.batch].to(arguments.device)
+              for name, value in torch.load(f"{arguments.folder}/inputs.pth").items()}
+    tokens, pictures = inputs["tokens"], inputs["pictures"]
+
+    def autocast():
+        return torch.autocast(arguments.device.split(":")[0], torch.bfloat16, enabled=arguments.dtype == "bfloat16")
+
+    def maps():
+        return torch.split(tokens, [side * side for side in SIDES], dim=1)
+
+    def step(loss, clip):
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    def train():
+        teacher = vae.quantize.idxBl_to_var_input(maps())
+        with autocast():
+            logits = var(inputs["labels"], teacher)
+            loss = torch.nn.functional.cross_entropy(logits.view(-1, CODES), tokens.reshape(-1))
+        return step(loss, 2.0)
+
+    def tokenizer():
+        with autocast():
+            made, _, vq = vae(pictures)
+        made = made.float()
+        functional = torch.nn.functional
+        return step(functional.mse_loss(made, pictures) + 0.2 * functional.l1_loss(made, pictures) + vq, 10.0)
+
+    def sample():
+        with torch.inference_mode(), autocast():
+            made = var.autoregressive_infer_cfg(arguments.batch, inputs["labels"], g_seed=0, cfg=1.5, top_k=900,
+                                                top_p=0.96)
+        return made.float().mean().item()
+
+    def encode():
+        with torch.inference_mode(), autocast():
+            return sum(part.sum().item() for part in vae.img_to_idxBl(pictures))
+
+    def decode():
+        with torch.inference_mode(), autocast():
+            return vae.idxBl_to_img(maps(), same_shape=True, last_one=True).float().mean().item()
+
+    # The reference has no checkpointing of activations: ours is compared with its plain step.
+    training = arguments.job.startswith("train")
+    var.train(training)
+    if training:
+        del vae.encoder, vae.decoder
+    if arguments.job == "tokenizer":
+        vae.train().requires_grad_(True)
+    parameters = list((vae if arguments.job == "tokenizer" else var).parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, betas=(0.9, 0.95), fused=True)
+    return train if training else {"sample": sample, "encode": encode, "decode": decode, "tokenizer": tokenizer}[arguments.job]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("--reference", "--folder", "--job", "--dtype"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--preset", default="d16")
+    job = job_of(parser.parse_args())
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        begin = time.monotonic()
+        check = job()
+        print(f"{time.monotonic() - begin:.5f} {check:.6f}", flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+
+
+if __name__ == "__main__":
+    main()
