@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # For a machine with a GPU and nothing else installed: how long a training step, sampling, encoding and decoding take at the
 # published sizes, and which share of the machine's own matrix rate that is.
-#   scripts/gpu/bench.sh PREFIX      PREFIX: folder or .tar.xz of scripts/build-deps-prefix.sh
+#   scripts/gpu/bench.sh PREFIX      PREFIX: folder, or its .tar.xz, with the dependencies but LibTorch (/usr)
 # Needs what check.sh needs and uses its build.
 #   NEXTSCALE_REFERENCE=VAR        a checkout of the Python reference: its modules are timed beside ours
 #   NEXTSCALE_GPU_PRESET=d16       or d20, d24, d30

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # For a machine with a GPU and nothing else installed: builds, runs all tests, every verb on the GPU, and compares with the CPU.
-#   scripts/gpu/check.sh PREFIX      PREFIX: folder or .tar.xz of scripts/build-deps-prefix.sh
+#   scripts/gpu/check.sh PREFIX      PREFIX: folder, or its .tar.xz, with the dependencies but LibTorch (/usr)
 # Needs CMake, ninja, a compiler, and a Python with torch (NEXTSCALE_PYTHON, else python3), whose LibTorch is built against.
 #   NEXTSCALE_GPU_DEVICE=cuda:1    another GPU; cpu tries the script itself
 #   NEXTSCALE_GPU_WORK=DIR         where everything is built (build-gpu)

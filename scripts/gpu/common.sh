@@ -44,7 +44,7 @@ prefix_folder() {  # prefix_folder FOLDER|ARCHIVE : where cmake shall look; unpa
       fi
       dirname "$(find "$to" -maxdepth 2 -name include)" ;;
     *)
-      [ -d "$1/include" ] || fail "$1 is neither a prefix nor its .tar.xz (scripts/build-deps-prefix.sh makes both)"
+      [ -d "$1/include" ] || fail "$1 is neither a prefix (it has no include/) nor a .tar.xz of one"
       (cd "$1" && pwd) ;;
   esac
 }
