@@ -25,14 +25,16 @@ class AccumulatedAttention : public torch::autograd::Function<AccumulatedAttenti
     const auto queries = joined(q), keys = joined(k), values = joined(v);
     auto out = at::empty({q.size(0), q.size(2), q.size(1), q.size(3)}, v.options());  // (B, L, H, c)
     std::vector<int64_t> begins;
+    at::Tensor kept;  // a short sequence's one piece is small, and computing it again cost a tenth (docs/benchmarks.md)
     for (const auto& piece : plan.pieces) {
       const int64_t length = piece.end - piece.begin;
       const auto weights = weights_of(queries, keys, piece.begin, piece.end, piece.mask, scale);
       const auto part = at::bmm(weights, values.narrow(1, 0, piece.end)).unflatten(0, {q.size(0), q.size(1)});
       out.narrow(1, piece.begin, length).copy_(part.transpose(1, 2));
       begins.push_back(piece.begin);
+      if (plan.pieces.size() == 1) kept = weights;
     }
-    context->save_for_backward({queries, keys, values, plan.pieces.front().mask});
+    context->save_for_backward({queries, keys, values, plan.pieces.front().mask, kept});
     context->saved_data["begins"] = begins;
     context->saved_data["scale"] = scale;
     context->saved_data["batch"] = q.size(0);
@@ -47,15 +49,17 @@ class AccumulatedAttention : public torch::autograd::Function<AccumulatedAttenti
     const auto scale = context->saved_data["scale"].toDouble();
     const auto batch = context->saved_data["batch"].toInt();
     const int64_t length = queries.size(1), heads = queries.size(0) / batch;
-    const auto gradient =
-        joined(outputs[0].to(values.scalar_type()).reshape({batch, length, heads, -1}).transpose(1, 2));  // (B * H, L, c)
+    const auto gradient = joined(
+        outputs[0].to(values.scalar_type()).reshape({batch, length, heads, -1}).transpose(1, 2));  // (B * H, L, c)
     auto of_queries = at::empty_like(queries), of_keys = at::empty_like(keys), of_values = at::empty_like(values);
     // The last piece sees every key, so it writes what the others add to.
     int64_t end = length;
     for (size_t i = begins.size(); i-- > 0; end = begins[i]) {
       const int64_t begin = begins[i];
       const bool writes = end == length;
-      const auto weights = weights_of(queries, keys, begin, end, i == 0 ? saved[3] : at::Tensor(), scale);
+      const auto weights = saved[4].defined()
+                               ? saved[4]
+                               : weights_of(queries, keys, begin, end, i == 0 ? saved[3] : at::Tensor(), scale);
       const auto part = gradient.narrow(1, begin, end - begin);
       auto value_part = of_values.narrow(1, 0, end), key_part = of_keys.narrow(1, 0, end);
       value_part.baddbmm_(weights.transpose(1, 2), part, writes ? 0 : 1);

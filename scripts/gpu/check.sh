@@ -43,32 +43,22 @@ classify() {
     --real-pictures 16 --json "$out/score.json"
 }
 
-# The same weights on both sides, in float32 without TF32.
+# The same weights on both sides, in float32 without TF32: runs a verb on the CPU and on the device, @ in its words is a, then b.
+on_both() {
+  local words=("$@")
+  "${exact[@]}" "$nextscale" "${words[@]//@/a}" --quiet --dtype float32 --device cpu || return 1
+  "${exact[@]}" "$nextscale" "${words[@]//@/b}" --quiet --dtype float32 --device "$device"
+}
 encode_agrees() {
-  local side name
-  for name in a b; do
-    side=$([ $name = a ] && echo cpu || echo "$device")
-    "${exact[@]}" "$nextscale" encode --quiet --dtype float32 --device "$side" --tokenizer "$out/tokenizer" \
-      --images "$out/pictures" --tokens-out "$out/encode_$name.safetensors" || return 1
-  done
+  on_both encode --tokenizer "$out/tokenizer" --images "$out/pictures" --tokens-out "$out/encode_@.safetensors" || return 1
   "${compare[@]}" tokens "$out/encode_a.safetensors" "$out/encode_b.safetensors" --least 0.99
 }
 decode_agrees() {
-  local side name
-  for name in a b; do
-    side=$([ $name = a ] && echo cpu || echo "$device")
-    "${exact[@]}" "$nextscale" decode --quiet --dtype float32 --device "$side" --tokenizer "$out/tokenizer" \
-      --tokens "$out/encoded.safetensors" --out "$out/decode_$name" || return 1
-  done
+  on_both decode --tokenizer "$out/tokenizer" --tokens "$out/encoded.safetensors" --out "$out/decode_@" || return 1
   "${compare[@]}" pictures "$out/decode_a" "$out/decode_b" --levels 2
 }
 sample_agrees() {
-  local side name
-  for name in a b; do
-    side=$([ $name = a ] && echo cpu || echo "$device")
-    "${exact[@]}" "$nextscale" sample --quiet --dtype float32 --device "$side" "${models[@]}" --classes 0-1 --per-class 8 \
-      --out "$out/sample_$name" --tokens-out "$out/sample_$name.safetensors" || return 1
-  done
+  on_both sample "${models[@]}" --classes 0-1 --per-class 8 --out "$out/sample_@" --tokens-out "$out/sample_@.safetensors" || return 1
   "${compare[@]}" tokens "$out/sample_a.safetensors" "$out/sample_b.safetensors" --least 0.9
 }
 
