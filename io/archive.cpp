@@ -16,6 +16,7 @@
 #include "nextscale/base/error.h"
 #include "nextscale/io/gzip.h"
 #include "nextscale/io/mapped_file.h"
+#include "nextscale/io/unpacked.h"
 
 namespace nextscale {
 namespace {
@@ -166,6 +167,16 @@ void walk(std::span<const std::byte> bytes, const std::string& where, const Visi
   }
 }
 
+SharedBytes unpack_archive(std::span<const std::byte> compressed, const std::string& where) {
+  GzipReader reader(compressed, where);
+  auto whole = unpack(reader, uint64_t{kArchiveUnpackedLimit}, where);
+  std::byte beyond{};
+  if (reader.read({&beyond, 1}) != 0) {
+    throw failure({where, "decompressed archive is too large", "at most " + bytes_text(kArchiveUnpackedLimit), {}});
+  }
+  return whole;
+}
+
 }  // namespace
 
 bool is_archive_name(const std::filesystem::path& path) {
@@ -191,25 +202,16 @@ void for_each_entry(const std::filesystem::path& path, const EntryFunction& entr
 TarIndex::TarIndex(const std::filesystem::path& path) : TarIndex(map_file(path), path.string()) {}
 
 TarIndex::TarIndex(SharedBytes archive, const std::string& where) {
-  int64_t held = 0;
-  walk(archive.bytes, where,
-       [&](std::string& name, std::span<const std::byte> content, std::vector<std::byte>& buffer) {
-         if (buffer.empty()) {
-           entries_.push_back({std::move(name), {archive.owner, content}});
-           return;
-         }
-         held += static_cast<int64_t>(buffer.size());
-         if (held > kArchiveMemoryLimit) {
-           throw failure({where,
-                          "decompressed archive is too large (unpack it)",
-                          "at most " + bytes_text(kArchiveMemoryLimit),
-                          {}});
-         }
-         buffer.shrink_to_fit();  // growing leaves up to twice the size
-         const auto own = std::make_shared<const std::vector<std::byte>>(std::move(buffer));
-         buffer = {};
-         entries_.push_back({std::move(name), {own, *own}});
-       });
+  const auto whole = is_gzip(archive.bytes) ? unpack_archive(archive.bytes, where) : std::move(archive);
+  walk(whole.bytes, where, [&](std::string& name, std::span<const std::byte> content, std::vector<std::byte>& buffer) {
+    if (buffer.empty()) {
+      entries_.push_back({std::move(name), {whole.owner, content}});
+      return;
+    }
+    const auto own = std::make_shared<const std::vector<std::byte>>(std::move(buffer));
+    buffer = {};
+    entries_.push_back({std::move(name), {own, *own}});
+  });
 }
 
 }  // namespace nextscale

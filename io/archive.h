@@ -13,8 +13,8 @@
 namespace nextscale {
 
 /// Limits against damaged and hostile archives, in bytes after decompression.
-inline constexpr int64_t kArchiveEntryLimit = int64_t{2} << 30;    ///< of one file in an archive
-inline constexpr int64_t kArchiveMemoryLimit = int64_t{16} << 30;  ///< of a compressed archive that is held in memory
+inline constexpr int64_t kArchiveEntryLimit = int64_t{2} << 30;     ///< of one file in an archive
+inline constexpr int64_t kArchiveUnpackedLimit = int64_t{1} << 40;  ///< of a compressed archive that is unpacked
 
 /// Names like x.tar, x.tar.gz, x.tgz (any case).
 bool is_archive_name(const std::filesystem::path& path);
@@ -32,7 +32,7 @@ void for_each_entry(const std::filesystem::path& path, const EntryFunction& entr
 void for_each_entry(std::span<const std::byte> archive, const std::string& where, const EntryFunction& entry);
 
 /// All regular files of an archive for reading at random. A plain tar is mapped: entries point into the file and cost
-/// no memory. A compressed one is decompressed once and held in memory, at most kArchiveMemoryLimit.
+/// no memory. A compressed one is unpacked once, a large one into a temporary file (unpacked.h).
 class TarIndex {
  public:
   /// @throws Error failure as for_each_entry

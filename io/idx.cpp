@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <memory>
 
 #include <fmt/format.h>
 
 #include "nextscale/base/error.h"
 #include "nextscale/io/gzip.h"
 #include "nextscale/io/mapped_file.h"
+#include "nextscale/io/unpacked.h"
 
 namespace nextscale {
 namespace {
@@ -82,21 +82,16 @@ IdxArray parse_compressed(const SharedBytes& file, const std::string& where) {
   have += reader.read(std::span(begin).subspan(have, have == 4 ? sizes : 0));
   auto header = parse_header(std::span(begin).first(have), where);
 
-  // A header that promises more than the file can hold is refused before memory is asked for.
+  // A header that promises more than the file can hold is refused before anything is unpacked.
   const auto most = gzip_most_bytes(file.bytes.size());
   if (header.data_bytes > most) throw wrong_size(where, header, fmt::format("{} bytes at most", most));
-  const auto size = static_cast<size_t>(header.data_bytes);
-  std::shared_ptr<std::byte[]> data;
-  try {
-    data.reset(new std::byte[size]);
-  } catch (const std::bad_alloc&) {
-    throw failure({where, "not enough memory", {}, bytes_text(size)});
+  auto data = unpack(reader, static_cast<uint64_t>(header.data_bytes), where);
+  if (static_cast<int64_t>(data.bytes.size()) != header.data_bytes) {
+    throw wrong_size(where, header, fmt::format("{} bytes", data.bytes.size()));
   }
-  const auto got = reader.read({data.get(), size});
-  if (got != size) throw wrong_size(where, header, fmt::format("{} bytes", got));
   std::byte beyond{};
   if (reader.read({&beyond, 1}) != 0) throw wrong_size(where, header, "more bytes");  // reaching the end checks the crc
-  return {header.type, std::move(header.shape), {data, {data.get(), size}}};
+  return {header.type, std::move(header.shape), std::move(data)};
 }
 
 int32_t int32_at(std::span<const std::byte> bytes, size_t i) {

@@ -19,6 +19,9 @@ class MappedFile {
   };
   /// @throws Error failure naming the file: missing, no regular file, not readable
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path, Mode mode = Mode::read_only);
+  /// Of an open regular file, which may be closed afterwards. @param path names it in errors
+  static std::shared_ptr<const MappedFile> of_descriptor(int descriptor, const std::filesystem::path& path,
+                                                         Mode mode = Mode::read_only);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

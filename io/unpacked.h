@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "nextscale/io/bytes.h"
+#include "nextscale/io/gzip.h"
+
+namespace nextscale {
+
+/// Up to here unpacked files are held in memory, larger ones in a file.
+inline constexpr size_t kUnpackedInMemory = size_t{64} << 20;
+
+/// Takes up to `most` bytes of content from `reader` for reading at random. More than `in_memory` of them go to a file
+/// without a name in the system's folder for temporary files (TMPDIR, else /tmp), which is mapped and gone with the
+/// result: memory does not grow with the content.
+/// @param where names the compressed file in errors
+/// @throws Error failure as GzipReader::read, or if the folder has no room, naming both
+SharedBytes unpack(GzipReader& reader, uint64_t most, const std::string& where, size_t in_memory = kUnpackedInMemory);
+
+}  // namespace nextscale
