@@ -3,6 +3,7 @@
 #include <iostream>
 #include <mutex>
 #include <streambuf>
+#include <utility>
 
 #include <opencv2/core/utils/logger.hpp>
 #include <opencv2/imgcodecs.hpp>
@@ -78,17 +79,22 @@ Size bmp_size(const Request& request) {
   return {std::abs(int64_t{height}), static_cast<int32_t>(header.number(18, 4))};
 }
 
+/// As it is seen: OpenCV turns a TIFF picture as its orientation says whether it is asked to or not, and so does
+/// Pillow.
 Size tiff_size(const Request& request) {
   const Header header{request, "TIFF", request.bytes[0] == std::byte{'M'}};
   const size_t directory = header.number(4, 4);
   Size size;
+  bool lies = false;
   for (size_t i = 0; i < header.number(directory, 2); ++i) {
     const size_t entry = directory + 2 + i * 12;
     const auto tag = header.number(entry, 2);
     const int64_t value = header.number(entry + 8, header.number(entry + 2, 2) == 3 ? 2 : 4);  // SHORT or LONG
     if (tag == 256) size.width = value;
     if (tag == 257) size.height = value;
+    if (tag == 274) lies = value >= 5 && value <= 8;
   }
+  if (lies) std::swap(size.width, size.height);
   return size;
 }
 

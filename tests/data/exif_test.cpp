@@ -131,6 +131,44 @@ TEST(Exif, EachOrientationIsSeenUpright) {
   }
 }
 
+/// An uncompressed picture (H, W, 3).
+std::string tiff_picture(const at::Tensor& picture, uint64_t orientation, bool big_endian) {
+  const auto n = [&](uint64_t value, int count) { return number(value, count, big_endian); };
+  const uint64_t height = static_cast<uint64_t>(picture.size(0)), width = static_cast<uint64_t>(picture.size(1));
+  constexpr uint64_t kEntries = 10, kBits = 8 + 2 + 12 * kEntries + 4, kValues = kBits + 6;
+  std::string text = (big_endian ? "MM" : "II") + n(42, 2) + n(8, 4) + n(kEntries, 2);
+  const auto of_shorts = [&](uint64_t tag, uint64_t value) {
+    text += n(tag, 2) + n(3, 2) + n(1, 4) + n(value, 2) + n(0, 2);
+  };
+  const auto of_longs = [&](uint64_t tag, uint64_t value) { text += n(tag, 2) + n(4, 2) + n(1, 4) + n(value, 4); };
+  of_longs(256, width);
+  of_longs(257, height);
+  text += n(258, 2) + n(3, 2) + n(3, 4) + n(kBits, 4);  // bits of each channel
+  of_shorts(259, 1);                                    // not compressed
+  of_shorts(262, 2);                                    // RGB
+  of_longs(273, kValues);
+  of_shorts(274, orientation);
+  of_shorts(277, 3);
+  of_longs(278, height);
+  of_longs(279, height * width * 3);
+  text += n(0, 4) + n(8, 2) + n(8, 2) + n(8, 2);
+  return text.append(static_cast<const char*>(picture.contiguous().const_data_ptr()), height * width * 3);
+}
+
+TEST(Exif, TiffPicturesAreSeenUprightAskedForOrNot) {
+  const auto stored = test_picture();
+  for (int orientation = 1; orientation <= 8; ++orientation) {
+    const auto seen = upright(stored, orientation);
+    for (const bool big_endian : {false, true}) {
+      const auto file = tiff_picture(stored, static_cast<uint64_t>(orientation), big_endian);
+      for (const auto exif : {Exif::ignored, Exif::applied}) {
+        EXPECT_TRUE(all_close(decode_picture(as_bytes(file), 3, "x", exif), seen)) << orientation;
+        EXPECT_EQ(picture_size(as_bytes(file), "x", exif), (PictureSize{seen.size(0), seen.size(1)})) << orientation;
+      }
+    }
+  }
+}
+
 TEST(Exif, IsAppliedOnlyWhereAskedForAndSizesFollow) {
   const auto picture = test_picture();
   for (const auto* extension : {".jpg", ".png"}) {
