@@ -1,12 +1,6 @@
 #include "nextscale/vqvae/norm_silu_kernels.h"
 
-// One function for several processors (GCC's function multiversioning); elsewhere the compiler's own choice.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
-#define NEXTSCALE_VECTORISED \
-  __attribute__((optimize("O3,no-trapping-math"), target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define NEXTSCALE_VECTORISED
-#endif
+#include "nextscale/base/vectorised.h"
 
 namespace nextscale::kernels {
 namespace {
