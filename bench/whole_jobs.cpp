@@ -1,6 +1,7 @@
-// Whole jobs at the published d16's size, for bench/against_reference.py: says "ready", does the job once for every line
-// on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes.
-//   bench_whole_jobs train|train-checkpointed|sample|encode|decode|tokenizer FOLDER float32|bfloat16 BATCH THREADS [DEVICE]
+// Whole jobs at the published d16's size, for bench/against_reference.py: says "ready", does the job once for every
+// line on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes.
+//   bench_whole_jobs train|train-checkpointed|sample|encode|decode|tokenizer FOLDER float32|bfloat16 BATCH THREADS
+//   [DEVICE]
 // FOLDER holds var.pth, vae.pth (state dicts of the reference) and inputs.pth (tokens, labels, pictures).
 #include <chrono>
 #include <cstdio>
@@ -75,8 +76,9 @@ Job train(const Setting& setting, bool checkpoint_activations) {
   recipe.training.ema = 0;  // the reference keeps none
   recipe.loop.batch = setting.batch;
   const int64_t steps = 1000;
-  auto trainer = std::make_shared<TransformerTrainer>(recipe, std::make_unique<FixedTokens>(setting), steps, 0,
-                                                      setting.device, setting.dtype, std::map<std::string, std::string>{});
+  auto trainer =
+      std::make_shared<TransformerTrainer>(recipe, std::make_unique<FixedTokens>(setting), steps, 0, setting.device,
+                                           setting.dtype, std::map<std::string, std::string>{});
   const auto path = setting.folder / "var.pth";
   auto transformer = trainer->transformer();
   load_transformer_weights(transformer, read_weights(path).tensors, path);
@@ -127,8 +129,8 @@ Job train_tokenizer(const Setting& setting) {
       const AutocastGuard autocast(setting.device.type(), setting.dtype);
       output = tokenizer->forward(pictures);
     }
-    const auto loss = at::mse_loss(output.pictures, pictures) + 0.2 * at::l1_loss(output.pictures, pictures) +
-                      output.quantized.loss;
+    const auto loss =
+        at::mse_loss(output.pictures, pictures) + 0.2 * at::l1_loss(output.pictures, pictures) + output.quantized.loss;
     loss.backward();
     optimizer->clip_gradients(10);
     optimizer->step(1e-5, 0.05);
@@ -166,13 +168,15 @@ void serve(const Job& job) {
 
 int main(int count, char** words) {
   if (count != 6 && count != 7) {
-    std::fputs("bench_whole_jobs JOB FOLDER DTYPE BATCH THREADS [DEVICE] (bench/against_reference.py calls it)\n", stderr);
+    std::fputs("bench_whole_jobs JOB FOLDER DTYPE BATCH THREADS [DEVICE] (bench/against_reference.py calls it)\n",
+               stderr);
     return 2;
   }
   try {
     nextscale::set_threads(std::atoll(words[5]));
     const auto device = nextscale::resolve_device(count == 7 ? words[6] : "cpu");
-    const nextscale::Setting setting{words[2], nextscale::resolve_dtype(words[3], device), std::atoll(words[4]), device};
+    const nextscale::Setting setting{words[2], nextscale::resolve_dtype(words[3], device), std::atoll(words[4]),
+                                     device};
     nextscale::serve(nextscale::job_of(words[1], setting));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench_whole_jobs: %s\n", error.what());

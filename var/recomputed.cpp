@@ -30,8 +30,8 @@ class RecomputedNorm : public torch::autograd::Function<RecomputedNorm> {
     const auto &x = saved[0], &scale = saved[1], &mean = saved[2], &rstd = saved[3], &gradient = outputs[0];
     const std::vector<int64_t> width = {x.size(-1)};
     const auto normed = std::get<0>(at::native_layer_norm(x, width, {}, {}, context->saved_data["eps"].toDouble()));
-    const auto of_x = std::get<0>(at::native_layer_norm_backward(gradient * scale, x, width, mean, rstd, {}, {},
-                                                                 {true, false, false}));
+    const auto of_x = std::get<0>(
+        at::native_layer_norm_backward(gradient * scale, x, width, mean, rstd, {}, {}, {true, false, false}));
     return {of_x, (gradient * normed).sum_to_size(scale.sizes()), gradient.sum_to_size(scale.sizes()), {}};
   }
 };
@@ -47,9 +47,9 @@ class RecomputedGeluLinear : public torch::autograd::Function<RecomputedGeluLine
   static variable_list backward(AutogradContext* context, const variable_list& outputs) {
     const auto saved = context->get_saved_variables();
     const auto &h = saved[0], &weight = saved[1];
-    const auto gradient = outputs[0].flatten(0, -2);                                  // (B * L, C)
-    const auto of_weight = gradient.t().mm(at::gelu(h, "tanh").flatten(0, -2));       // (C, D)
-    const auto of_activated = gradient.mm(weight).view_as(h);                         // (B, L, D)
+    const auto gradient = outputs[0].flatten(0, -2);                             // (B * L, C)
+    const auto of_weight = gradient.t().mm(at::gelu(h, "tanh").flatten(0, -2));  // (C, D)
+    const auto of_activated = gradient.mm(weight).view_as(h);                    // (B, L, D)
     return {at::gelu_backward(of_activated, h, "tanh"), of_weight, gradient.sum(0)};
   }
 };
