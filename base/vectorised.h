@@ -1,7 +1,8 @@
 #pragma once
 
-/// Before a function of plain loops: it is compiled for the vector widths of several processors, and the widest that the
-/// processor has is chosen when the program starts (GCC's function multiversioning; elsewhere the compiler's choice).
+/// Before a function of plain loops: it is compiled for the vector widths of several processors, and the widest that
+/// the processor has is chosen when the program starts (GCC's function multiversioning; elsewhere the compiler's
+/// choice).
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
 #define NEXTSCALE_VECTORISED \
   __attribute__((optimize("O3,no-trapping-math"), target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))

@@ -64,8 +64,10 @@ class Side:
 
 def compare(arguments, folder, job, dtype, batch):
     ours = Side([f"{arguments.build}/bench_whole_jobs", job, folder, dtype, str(batch), str(arguments.threads)])
+    # The reference's quantizer does not run under autocast on a CPU: tokenizer jobs are compared with its float32.
+    their_dtype = dtype if job in ("train", "train-checkpointed", "sample") else "float32"
     reference = Side([sys.executable, str(HERE / "reference_jobs.py"), "--reference", arguments.reference, "--folder", folder,
-                      "--job", job, "--dtype", dtype, "--batch", str(batch), "--threads", str(arguments.threads)])
+                      "--job", job, "--dtype", their_dtype, "--batch", str(batch), "--threads", str(arguments.threads)])
     for turn in range(arguments.rounds + 1):  # the first warms up
         for side in (reference, ours) if turn % 2 else (ours, reference):
             side.run(turn > 0)

@@ -1,5 +1,7 @@
 // How many pictures a second the loader makes, on as many cores as workers (0: on the caller's).
 //   bench_loader DATA SIDE WORKERS [SECONDS]      SIDE 0 = as they are; crops as in training, mirrored half of the time
+#include "nextscale/data/loader.h"
+
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -7,7 +9,6 @@
 #include <ATen/Parallel.h>
 
 #include "nextscale/data/dataset.h"
-#include "nextscale/data/loader.h"
 
 namespace nextscale {
 namespace {

@@ -91,6 +91,8 @@ def job_of(arguments):
         del vae.encoder, vae.decoder
     if arguments.job == "tokenizer":
         vae.train().requires_grad_(True)
+        # Its statistics ask for the number of processes.
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     parameters = list((vae if arguments.job == "tokenizer" else var).parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, betas=(0.9, 0.95), fused=True)
     return train if training else {"sample": sample, "encode": encode, "decode": decode, "tokenizer": tokenizer}[arguments.job]

@@ -88,6 +88,7 @@ Job train(const Setting& setting, bool checkpoint_activations) {
 Job sample(const Setting& setting) {
   auto transformer = load_transformer(setting.folder / "var.pth");
   transformer->to(setting.device);
+  if (setting.dtype != at::kFloat) transformer->keep_matrices_in(setting.dtype);
   SampleOptions options;
   options.cfg = 1.5;
   options.top_k = 900;

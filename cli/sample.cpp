@@ -235,6 +235,7 @@ ExitCode sample(const Words& words) {
   request.sampling.dtype = request.runtime.dtype == "auto" && models.device.is_cpu()
                                ? c10::kFloat
                                : resolve_dtype(request.runtime.dtype, models.device);
+  if (request.sampling.dtype != c10::kFloat) models.transformer->keep_matrices_in(request.sampling.dtype);
   const auto plan =
       plan_batches(request.choice, models.transformer->options().classes, static_cast<uint64_t>(request.runtime.seed));
   int64_t planned = 0;

@@ -34,3 +34,12 @@ add_library(nextscale_xxhash INTERFACE)
 add_library(nextscale::xxhash ALIAS nextscale_xxhash)
 target_include_directories(nextscale_xxhash SYSTEM INTERFACE ${NEXTSCALE_XXHASH_INCLUDE})
 target_compile_definitions(nextscale_xxhash INTERFACE XXH_INLINE_ALL)
+
+# Optional, for programs: large blocks come and go with every step, and glibc either asks the system for fresh pages each time
+# or leaves gaps. tcmalloc does neither (docs/benchmarks.md). Sanitizers bring an allocator of their own.
+add_library(nextscale_malloc INTERFACE)
+add_library(nextscale::malloc ALIAS nextscale_malloc)
+find_library(NEXTSCALE_TCMALLOC tcmalloc_minimal)
+if(NEXTSCALE_TCMALLOC AND NOT NEXTSCALE_SANITIZE)
+  target_link_libraries(nextscale_malloc INTERFACE -Wl,--no-as-needed ${NEXTSCALE_TCMALLOC} -Wl,--as-needed)
+endif()

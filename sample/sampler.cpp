@@ -81,8 +81,12 @@ Samples sample_pictures(Transformer transformer, Tokenizer tokenizer, const torc
   // equal to the other half, in a model without classes.
   const bool guided = options.cfg > 0 && transformer->options().classes > 0;
 
-  auto cache = transformer->begin_sampling(
-      guided ? at::cat({classes, at::full_like(classes, transformer->label_free_class())}) : classes);
+  KvCache cache;
+  {
+    const AutocastGuard precision(device.type(), options.dtype);
+    cache = transformer->begin_sampling(
+        guided ? at::cat({classes, at::full_like(classes, transformer->label_free_class())}) : classes);
+  }
   auto f_hat = at::zeros({n, quantizer->options().code_width, scales.last().height, scales.last().width},
                          at::TensorOptions().dtype(at::kFloat).device(device));
   auto finite = at::ones({}, at::TensorOptions().dtype(at::kBool).device(device));
@@ -105,6 +109,7 @@ Samples sample_pictures(Transformer transformer, Tokenizer tokenizer, const torc
     inputs = next.flatten(2).transpose(1, 2);  // (N, l, Cvae)
     if (guided) inputs = inputs.repeat({2, 1, 1});
   }
+  cache = {};  // the decoder takes its place
   if (!finite.item<bool>()) {
     throw failure({.where = "sampling", .what = "the transformer's logits are not finite: its weights are damaged"});
   }

@@ -11,7 +11,8 @@ torch_cpu_index=${NEXTSCALE_TORCH_CPU_INDEX:-https://download.pytorch.org/whl/cp
 
 packages=(build-essential cmake ninja-build ccache git python3 python3-venv
   libcxxopts-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libarchive-dev zlib1g-dev libxxhash-dev
-  libopencv-imgcodecs-dev libopencv-imgproc-dev libjpeg-dev libpng-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev)
+  libopencv-imgcodecs-dev libopencv-imgproc-dev libjpeg-dev libpng-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
+  libgoogle-perftools-dev)
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -89,6 +89,11 @@ SelfAttentionImpl::SelfAttentionImpl(const AttentionOptions& options, at::Device
   proj_ = register_module("proj", Linear(options.width, options.width, true, device));
 }
 
+void SelfAttentionImpl::keep_matrices_in(at::ScalarType dtype) {
+  mat_qkv_->keep_in(dtype);
+  proj_->keep_in(dtype);
+}
+
 SelfAttentionImpl::Projected SelfAttentionImpl::project(const torch::Tensor& x, bool contiguous) const {
   const int64_t batch = x.size(0), length = x.size(1);
   auto qkv = at::linear(x, mat_qkv_->weight(), at::cat({q_bias_, zero_k_bias_, v_bias_}))

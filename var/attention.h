@@ -71,6 +71,7 @@ class SelfAttentionImpl : public torch::nn::Module {
   /// @param x            (B, l, C)
   /// @param keys, values (B, H, L, c), filled up to `position`; changed in place
   torch::Tensor step(const torch::Tensor& x, const torch::Tensor& keys, const torch::Tensor& values, int64_t position);
+  void keep_matrices_in(at::ScalarType dtype);  ///< see Transformer::keep_matrices_in
 
  private:
   struct Projected {

@@ -15,6 +15,11 @@ torch::Tensor FeedForwardImpl::forward(const torch::Tensor& x, const std::option
   return y;
 }
 
+void FeedForwardImpl::keep_matrices_in(at::ScalarType dtype) {
+  fc1_->keep_in(dtype);
+  fc2_->keep_in(dtype);
+}
+
 BlockImpl::BlockImpl(const BlockOptions& options, at::Device device) : options_(options) {
   const int64_t width = options.attention.width;
   if (options.shared_aln) ada_gss_ = register_parameter("ada_gss", at::zeros({1, 1, 6, width}, device));
@@ -47,6 +52,11 @@ torch::Tensor BlockImpl::forward(const torch::Tensor& x, const Modulation& modul
   const auto h = at::addcmul(x, attended, gate(m.gamma1, generator));  // (B, L, C)
   const auto fed = ffn_->forward(modulated_norm(h, m.scale2, m.shift2, options_.norm_eps), generator);
   return at::addcmul(h, fed, gate(m.gamma2, generator));
+}
+
+void BlockImpl::keep_matrices_in(at::ScalarType dtype) {
+  attn_->keep_matrices_in(dtype);
+  ffn_->keep_matrices_in(dtype);
 }
 
 torch::Tensor BlockImpl::step(const torch::Tensor& x, const Modulation& modulation, const torch::Tensor& keys,

@@ -23,6 +23,7 @@ class FeedForwardImpl : public torch::nn::Module {
  public:
   FeedForwardImpl(const FeedForwardOptions& options, at::Device device);
   torch::Tensor forward(const torch::Tensor& x, const std::optional<at::Generator>& generator);
+  void keep_matrices_in(at::ScalarType dtype);  ///< see Transformer::keep_matrices_in
 
  private:
   FeedForwardOptions options_;
@@ -59,6 +60,7 @@ class BlockImpl : public torch::nn::Module {
   /// One scale with cached keys and values, see SelfAttention::step.
   torch::Tensor step(const torch::Tensor& x, const Modulation& modulation, const torch::Tensor& keys,
                      const torch::Tensor& values, int64_t position);
+  void keep_matrices_in(at::ScalarType dtype);  ///< see Transformer::keep_matrices_in
 
  private:
   /// The gate times 1/keep or 0 for each picture (stochastic depth).

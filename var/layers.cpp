@@ -13,6 +13,11 @@ LinearImpl::LinearImpl(int64_t in, int64_t out, bool bias, at::Device device)
   if (bias) bias_ = register_parameter("bias", at::zeros({out}, device));
 }
 
+void LinearImpl::keep_in(at::ScalarType dtype) {
+  weight_.set_data(weight_.to(dtype));
+  if (bias_.defined()) bias_.set_data(bias_.to(dtype));
+}
+
 torch::Tensor LinearImpl::forward(const torch::Tensor& x) const { return at::linear(x, weight_, bias_); }
 
 torch::Tensor LinearImpl::forward_gelu(const torch::Tensor& h) const {

@@ -19,6 +19,8 @@ class LinearImpl : public torch::nn::Module {
   /// forward(gelu_tanh(h)), on the CPU without keeping gelu(h) for the backward pass. Needs a bias.
   torch::Tensor forward_gelu(const torch::Tensor& h) const;
   const torch::Tensor& weight() const { return weight_; }
+  /// Rounds weight and bias for good, so that autocast to this type has nothing to cast.
+  void keep_in(at::ScalarType dtype);
 
  private:
   torch::Tensor weight_, bias_;

@@ -52,12 +52,12 @@ BlockOptions block_options(const TransformerOptions& o, int64_t block) {
 torch::Tensor checkpointed_block(Block block, const torch::Tensor& x, const Modulation& m, const AttentionPlan& plan,
                                  const std::optional<at::Generator>& generator) {
   const auto draws = std::make_shared<std::optional<at::Generator>>(generator);
-  const auto again = generator ? std::optional(generator->clone()) : std::nullopt;
+  const auto again = generator ? generator->clone() : at::Generator();
   const auto forward = [block, plan, draws](const std::vector<torch::Tensor>& t) mutable {
     return block->forward(t[0], {t[1], t[2], t[3], t[4], t[5], t[6]}, plan, *draws);
   };
   auto y = checkpointed(forward, {x, m.gamma1, m.gamma2, m.scale1, m.scale2, m.shift1, m.shift2});
-  *draws = again;
+  if (generator) *draws = again;
   return y;
 }
 
@@ -164,15 +164,20 @@ torch::Tensor TransformerImpl::forward(const torch::Tensor& labels, const torch:
   return head(x, scale, shift);
 }
 
+void TransformerImpl::keep_matrices_in(at::ScalarType dtype) {
+  for (auto& block : blocks_) block->keep_matrices_in(dtype);
+}
+
 KvCache TransformerImpl::begin_sampling(const torch::Tensor& labels) {
   const at::NoGradGuard no_grad;
   const auto device = pos_start_.device();
   const auto dtype = main_dtype(device.type());
+  const AutocastGuard full(device.type(), at::kFloat);
   KvCache cache;
   const auto condition = class_emb_->forward(labels);  // (B, C)
   cache.start = condition.unsqueeze(1) + pos_start_;   // (B, l_0, C)
   cache.positions = position_table(scales_.length());
-  cache.modulations = modulations(condition, dtype);
+  cache.modulations = modulations(condition, at::kFloat);
   std::tie(cache.head_scale, cache.head_shift) = head_modulation(condition);
   const std::vector<int64_t> shape = {labels.size(0), options_.heads, scales_.length(),
                                       options_.width / options_.heads};
@@ -192,7 +197,7 @@ torch::Tensor TransformerImpl::step(int64_t k, const torch::Tensor& inputs, KvCa
     x = word_embed_->forward(inputs.to(at::kFloat));  // (B, l_k, C)
     if (x.size(0) * 2 == cache.batch()) x = x.repeat({2, 1, 1});
   }
-  x = (x + cache.positions.narrow(1, cache.position, scales_.area(k))).to(cache.keys.front().dtype());
+  x = x + cache.positions.narrow(1, cache.position, scales_.area(k));
   for (size_t i = 0; i < blocks_.size(); ++i) {
     x = blocks_[i]->step(x, cache.modulations[i], cache.keys[i], cache.values[i], cache.position);
   }

@@ -117,7 +117,9 @@ class TransformerImpl : public torch::nn::Module {
                         std::optional<at::Generator> generator = std::nullopt);
 
   /// Sampling, scale by scale. The cache is made once per batch and holds condition, keys and values of earlier scales.
-  /// One AutocastGuard around the whole batch lets begin_sampling and every step share the weights' casts.
+  /// Keys and values are kept in the type of the caller's autocast, everything between the blocks in float32 (as the
+  /// reference does). One AutocastGuard around the whole batch lets every step share the casts of weights that need a
+  /// gradient; for others there is keep_matrices_in.
   /// @param labels (B) int64; with guidance the caller hands in conditional and label-free labels joined (2B)
   KvCache begin_sampling(const torch::Tensor& labels);
   /// Scales come in order, each once; the module must be in evaluation mode for dropout-free results.
@@ -125,6 +127,10 @@ class TransformerImpl : public torch::nn::Module {
   /// both halves.
   /// @returns logits (.., l_k, V) float32
   torch::Tensor step(int64_t k, const torch::Tensor& inputs, KvCache& cache);
+
+  /// Rounds the blocks' matrices for good: half the memory, and no cast of all of them for every scale. Afterwards only
+  /// sampling under autocast to this type works.
+  void keep_matrices_in(at::ScalarType dtype);
 
   /// Training attention; automatic unless a test or a benchmark compares paths.
   void set_attention_path(AttentionPath path);

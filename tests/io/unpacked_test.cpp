@@ -71,7 +71,8 @@ TEST(Unpacked, WithoutRoomBothNamesAreTold) {
   const auto compressed = gzip(noise(1'000'000));
   {
     const TemporaryFilesIn nowhere(folder / "missing");
-    EXPECT_THAT(message_of([&] { unpacked(compressed, kAll, 1000); }), AllOf(HasSubstr("f.gz: "), HasSubstr("missing")));
+    EXPECT_THAT(message_of([&] { unpacked(compressed, kAll, 1000); }),
+                AllOf(HasSubstr("f.gz: "), HasSubstr("missing")));
     EXPECT_EQ(unpacked(compressed, kAll, 2'000'000).bytes.size(), 1'000'000);  // memory is enough
   }
   const TemporaryFilesIn here(folder.path());
@@ -83,8 +84,8 @@ TEST(Unpacked, WithoutRoomBothNamesAreTold) {
   const auto message = message_of([&] { unpacked(compressed, kAll, 1000); });
   ::setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
-  EXPECT_THAT(message, AllOf(HasSubstr("f.gz: cannot be unpacked into " + folder.path().string()),
-                             HasSubstr("TMPDIR"), HasSubstr("File too large")));
+  EXPECT_THAT(message, AllOf(HasSubstr("f.gz: cannot be unpacked into " + folder.path().string()), HasSubstr("TMPDIR"),
+                             HasSubstr("File too large")));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "nextscale/base/error.h"
 #include "nextscale/base/random.h"
 #include "nextscale/base/runtime.h"
+#include "nextscale/base/state_dict.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/tests/support/all_close.h"
 #include "nextscale/tests/support/temporary_directory.h"
@@ -94,6 +95,24 @@ TEST(Transformer, CachedStepsAndTheFullForwardAgreeInBfloat16) {
   EXPECT_FALSE(at::equal(full, exact)) << "autocast had no effect";
   EXPECT_TRUE(all_close(full, exact, {.absolute = 0.05}));
   EXPECT_TRUE(all_close(stepped(transformer, labels, inputs), exact, {.absolute = 0.05}));
+}
+
+TEST(Transformer, MatricesThatAreKeptInBfloat16GiveTheSameBitsAsMatricesThatAreCast) {
+  const auto options = small();
+  auto transformer = initialised(options);
+  const auto [labels, inputs] = lesson(options);
+  const AutocastGuard half(at::kCPU, at::kBFloat16);
+  const auto cache = transformer->begin_sampling(labels);
+  EXPECT_EQ(cache.keys.front().scalar_type(), at::kBFloat16);
+  EXPECT_EQ(cache.values.back().scalar_type(), at::kBFloat16);
+  const auto cast = stepped(transformer, labels, inputs);
+  transformer->keep_matrices_in(at::kBFloat16);
+  for (const auto& [name, parameter] : named_parameters(*transformer)) {
+    const bool matrix = name.ends_with("mat_qkv.weight") || name.ends_with("proj.weight") ||
+                        name.ends_with("proj.bias") || name.find(".ffn.") != std::string::npos;
+    EXPECT_EQ(parameter.scalar_type(), matrix ? at::kBFloat16 : at::kFloat) << name;
+  }
+  EXPECT_TRUE(at::equal(stepped(transformer, labels, inputs), cast));
 }
 
 TEST(Transformer, OneInputServesBothHalvesOfAGuidedBatch) {
