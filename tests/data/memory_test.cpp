@@ -11,7 +11,7 @@
 #include "nextscale/tests/data/dataset_support.h"
 
 #ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/allocator_interface.h>
+extern "C" size_t __sanitizer_get_current_allocated_bytes();  // GCC's packages bring no header for it
 #endif
 
 namespace nextscale {
