@@ -1,6 +1,7 @@
 #include "nextscale/base/trace.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -30,6 +31,7 @@ Trace::Trace(std::string file) : file_(std::move(file)) {
   const bool there = std::filesystem::exists(file_);
   if (!std::ofstream(file_, std::ios::app)) throw failure({.where = file_, .what = "cannot be written"});
   if (!there) std::filesystem::remove(file_);
+  ::setenv("KINETO_LOG_LEVEL", "99", /*overwrite=*/0);  // else it tells stderr when it starts and stops
   const torch::profiler::impl::ProfilerConfig config(torch::profiler::impl::ProfilerState::KINETO,
                                                      /*report_input_shapes=*/true, false, false, false, false);
   torch::autograd::profiler::prepareProfiler(config, activities());

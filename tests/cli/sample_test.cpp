@@ -164,9 +164,26 @@ TEST_F(SampleCommand, FilesThatCannotBeUsedAreOneLineAndExitCodeOne) {
   expect_failure(taken, "a_file");
 }
 
+TEST_F(SampleCommand, OnTheProcessorFloat32IsTheDefaultAndBfloat16DrawsAlmostTheSame) {
+  const Words labels{"--classes", "0-4", "--per-class", "20"};
+  const auto with = [&](const std::string& dtype) {
+    auto words = labels;
+    words.insert(words.end(), {"--dtype", dtype});
+    return tokens_of(words);
+  };
+  const auto exact = tokens_of(labels), rounded = with("bfloat16");
+  EXPECT_TRUE(at::equal(with("float32"), exact));
+  EXPECT_TRUE(at::equal(with("auto"), exact));
+  const auto equal = rounded.eq(exact).to(at::kFloat).mean().item<double>();
+  EXPECT_LT(equal, 1) << "bfloat16 had no effect";
+  EXPECT_GT(equal, 0.8);
+}
+
 TEST_F(SampleCommand, ATraceHoldsTheOperatorsThatRan) {
   const auto trace = own_ / "trace.json";
-  ASSERT_EQ(sample({"--labels", "1", "--trace", trace.string()}).code, 0);
+  const auto traced = sample({"--labels", "1", "--trace", trace.string()});
+  ASSERT_EQ(traced.code, 0);
+  EXPECT_EQ(traced.err, "");
   const auto text = read_file(trace);
   EXPECT_THAT(text, HasSubstr("traceEvents"));
   EXPECT_THAT(text, HasSubstr("aten::linear"));
