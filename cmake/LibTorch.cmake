@@ -56,7 +56,8 @@ endforeach()
 # CUDA libraries register themselves when loaded, so they must be linked although nothing names them; what they need in
 # turn lies beside them and is found by their own RPATH at run time.
 target_link_libraries(nextscale_torch INTERFACE -Wl,--allow-shlib-undefined -Wl,--no-as-needed ${libraries} -Wl,--as-needed)
-target_compile_definitions(nextscale_torch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO)
+# NDEBUG in every build, as LibTorch itself was built: without it some of its classes have more members (at::RecordFunction).
+target_compile_definitions(nextscale_torch INTERFACE NDEBUG USE_DISTRIBUTED USE_C10D_GLOO)
 if(EXISTS ${NEXTSCALE_TORCH_ROOT}/lib/libtorch_cuda.so)
   target_compile_definitions(nextscale_torch INTERFACE NEXTSCALE_WITH_CUDA)
 endif()
