@@ -1,6 +1,6 @@
 // Whole jobs at the published d16's size, for bench/against_reference.py: says "ready", does the job once for every
 // line on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes.
-//   bench_whole_jobs train|train-checkpointed|sample|encode|decode|tokenizer FOLDER float32|bfloat16 BATCH THREADS
+//   bench_whole_jobs train|train-checkpointed|load|sample|encode|decode|tokenizer FOLDER float32|bfloat16 BATCH THREADS
 //   [DEVICE]
 // FOLDER holds var.pth, vae.pth (state dicts of the reference) and inputs.pth (tokens, labels, pictures).
 #include <chrono>
@@ -85,6 +85,14 @@ Job train(const Setting& setting, bool checkpoint_activations) {
   return [trainer, step = int64_t{0}]() mutable { return trainer->step(step++, true).loss; };
 }
 
+Job load(const Setting& setting) {
+  return [path = setting.folder / "var.pth"] {
+    double values = 0;
+    for (const auto& parameter : load_transformer(path)->parameters()) values += static_cast<double>(parameter.numel());
+    return values;
+  };
+}
+
 Job sample(const Setting& setting) {
   auto transformer = load_transformer(setting.folder / "var.pth");
   transformer->to(setting.device);
@@ -142,6 +150,7 @@ Job train_tokenizer(const Setting& setting) {
 Job job_of(const std::string& name, const Setting& setting) {
   if (name == "train") return train(setting, false);
   if (name == "train-checkpointed") return train(setting, true);
+  if (name == "load") return load(setting);
   if (name == "sample") return sample(setting);
   if (name == "encode") return encode(setting);
   if (name == "decode") return decode(setting);

@@ -70,8 +70,8 @@ StepReport ClassifierTrainer::step(int64_t step, bool report) {
   const Batch batch = loader_.batch(step);
   auto generator =
       make_generator(derived_seed(derived_seed(settings_.seed, kShiftStream), static_cast<uint64_t>(step)));
-  const auto pictures = shifted(batch.pictures, settings_.training.shift, generator).to(settings_.device);
-  const auto labels = batch.labels.to(settings_.device);
+  const auto pictures = to_device(shifted(batch.pictures, settings_.training.shift, generator), settings_.device);
+  const auto labels = to_device(batch.labels, settings_.device);
   classifier_->train();
   at::Tensor logits;  // (B, classes)
   {
@@ -109,8 +109,8 @@ std::map<std::string, double> ClassifierTrainer::validate(int64_t step) {
     const int64_t count = std::min(per_batch, size - first);
     if (count <= 0) break;
     const Batch batch = load_in_order(*parts_.val, parts_, data_, first, count);
-    const auto labels = batch.labels.to(settings_.device);
-    const auto logits = classifier_->forward(batch.pictures.to(settings_.device));
+    const auto labels = to_device(batch.labels, settings_.device);
+    const auto logits = classifier_->forward(to_device(batch.pictures, settings_.device));
     loss += at::cross_entropy_loss(logits, labels, {}, at::Reduction::Sum).item<double>();
     right += (logits.argmax(1) == labels).sum().item<double>();
     seen += static_cast<double>(count);

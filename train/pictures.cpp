@@ -49,7 +49,12 @@ torch::Tensor encode_pictures(Tokenizer& tokenizer, const torch::Tensor& picture
                               torch::ScalarType dtype) {
   const at::NoGradGuard no_grad;
   const AutocastGuard autocast(device.type(), dtype);
-  return tokenizer->encode(pictures.to(device).contiguous(at::MemoryFormat::ChannelsLast));
+  return tokenizer->encode(to_device(pictures, device).contiguous(at::MemoryFormat::ChannelsLast));
+}
+
+torch::Tensor to_device(const torch::Tensor& on_cpu, torch::Device device) {
+  if (!device.is_cuda() || !on_cpu.is_cpu()) return on_cpu.to(device);
+  return on_cpu.pin_memory().to(device, /*non_blocking=*/true);
 }
 
 void to_channels_last(torch::nn::Module& module) {

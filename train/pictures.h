@@ -31,6 +31,10 @@ std::vector<std::string> data_faults(const DataParts& parts);
 torch::Tensor encode_pictures(Tokenizer& tokenizer, const torch::Tensor& pictures, torch::Device device,
                               torch::ScalarType dtype);
 
+/// On a GPU the copy goes by way of pinned memory and is not waited for: the GPU works on while the next batch comes.
+/// @param on_cpu any shape; may be on `device` already
+torch::Tensor to_device(const torch::Tensor& on_cpu, torch::Device device);
+
 /// Weights of convolutions in channels-last order, which convolutions on channels-last pictures read without a copy.
 void to_channels_last(torch::nn::Module& module);
 

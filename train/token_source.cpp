@@ -87,9 +87,9 @@ class CachedTokens : public TokenSource {
                   const torch::Tensor& pictures) {
     const at::NoGradGuard no_grad;
     TokenBatch out;
-    out.tokens = tokens.index_select(0, rows).to(device_, at::kLong);  // (n, L)
-    out.labels = labels.index_select(0, pictures).to(device_);         // (n)
-    out.inputs = quantizer_->teacher_forcing_input(out.tokens);        // (n, L - l_0, Cvae)
+    out.tokens = to_device(tokens.index_select(0, rows), device_).to(at::kLong);  // (n, L)
+    out.labels = to_device(labels.index_select(0, pictures), device_);            // (n)
+    out.inputs = quantizer_->teacher_forcing_input(out.tokens);                   // (n, L - l_0, Cvae)
     return out;
   }
 
@@ -130,7 +130,7 @@ class EncodedPictures : public TokenSource {
     const at::NoGradGuard no_grad;
     TokenBatch out;
     out.tokens = encode_pictures(tokenizer_, batch.pictures, device_, dtype_);
-    out.labels = batch.labels.to(device_);
+    out.labels = to_device(batch.labels, device_);
     out.inputs = tokenizer_->quantizer()->teacher_forcing_input(out.tokens);
     out.replaced = batch.replaced;
     return out;

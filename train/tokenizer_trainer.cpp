@@ -69,7 +69,7 @@ TokenizerTrainer::TokenizerTrainer(const TokenizerRecipe& recipe, const DataPart
 StepReport TokenizerTrainer::step(int64_t step, bool report) {
   const auto& training = recipe_.training;
   const auto batch = loader_.batch(step);
-  const auto pictures = batch.pictures.to(device_).contiguous(at::MemoryFormat::ChannelsLast);
+  const auto pictures = to_device(batch.pictures, device_).contiguous(at::MemoryFormat::ChannelsLast);
   // Generators of this step alone: nothing to save, and a resumed run draws the same.
   auto draws = purpose_generator(seed_, Purpose::codebook, step);
   if (recipe_.model.dropout > 0) {

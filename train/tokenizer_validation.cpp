@@ -97,8 +97,7 @@ std::map<std::string, double> TokenizerTrainer::validate(int64_t step) {
   preview_ = torch::Tensor();
   for (int64_t first = 0; first < chosen.size(0); first += at_once) {
     const auto indices = chosen.narrow(0, first, std::min(at_once, chosen.size(0) - first));
-    const auto pictures = load_chosen(*parts_.val, parts_, data_, indices)
-                              .pictures.to(device_)
+    const auto pictures = to_device(load_chosen(*parts_.val, parts_, data_, indices).pictures, device_)
                               .contiguous(at::MemoryFormat::ChannelsLast);
     const AutocastGuard autocast(device_.type(), dtype_);
     if (!has_codes) {

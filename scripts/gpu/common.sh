@@ -76,7 +76,7 @@ build() {  # build PREFIX TARGET…
 
 describe_machine() {
   uname -srm
-  lscpu | sed -n 's/^Model name: *//p'
+  sed -n 's|^model name.*: ||p; T; q' /proc/cpuinfo
   if command -v nvidia-smi >/dev/null; then nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader; fi
   "$python" -c 'import torch; print("torch", torch.__version__)' || true
 }

@@ -287,7 +287,7 @@ TEST(Picture, OddPicturesAreDecodedOrRefusedAsTheirIndexSays) {
     EXPECT_EQ(picture.size(1), reference.at("size")[0]);
     EXPECT_EQ(picture.size(0), reference.at("size")[1]);
     const bool lossless = reference.at("lossless").get<bool>();
-    const auto mean = picture.to(at::kDouble).mean({0, 1});
+    const auto mean = picture.to(at::kDouble).mean(at::IntArrayRef({0, 1}));
     const auto height = std::min<int64_t>(8, picture.size(0)), width = std::min<int64_t>(8, picture.size(1));
     for (int64_t c = 0; c < 3; ++c) {
       EXPECT_NEAR(mean[c].item<double>(), reference.at("mean_rgb")[static_cast<size_t>(c)], lossless ? 6e-4 : 1);
