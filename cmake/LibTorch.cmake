@@ -46,16 +46,20 @@ target_include_directories(nextscale_torch SYSTEM INTERFACE ${NEXTSCALE_TORCH_RO
                            ${NEXTSCALE_TORCH_ROOT}/include/torch/csrc/api/include)
 
 set(libraries)
+set(paths)
 foreach(name c10 torch_cpu torch c10_cuda torch_cuda)
   if(EXISTS ${NEXTSCALE_TORCH_ROOT}/lib/lib${name}.so)
     add_library(nextscale_libtorch_${name} SHARED IMPORTED)
     set_target_properties(nextscale_libtorch_${name} PROPERTIES IMPORTED_LOCATION ${NEXTSCALE_TORCH_ROOT}/lib/lib${name}.so)
     list(APPEND libraries nextscale_libtorch_${name})
+    string(APPEND paths ",${NEXTSCALE_TORCH_ROOT}/lib/lib${name}.so")
   endif()
 endforeach()
 # CUDA libraries register themselves when loaded, so they must be linked although nothing names them; what they need in
-# turn lies beside them and is found by their own RPATH at run time.
-target_link_libraries(nextscale_torch INTERFACE -Wl,--allow-shlib-undefined -Wl,--no-as-needed ${libraries} -Wl,--as-needed)
+# turn lies beside them and is found by their own RPATH at run time. One word for the linker: CMake drops words that it met before,
+# such as a second --no-as-needed, and with it the libraries.
+target_link_libraries(nextscale_torch INTERFACE -Wl,--allow-shlib-undefined
+                      "-Wl,--push-state,--no-as-needed${paths},--pop-state" ${libraries})
 # NDEBUG in every build, as LibTorch itself was built: without it some of its classes have more members (at::RecordFunction).
 target_compile_definitions(nextscale_torch INTERFACE NDEBUG USE_DISTRIBUTED USE_C10D_GLOO)
 if(EXISTS ${NEXTSCALE_TORCH_ROOT}/lib/libtorch_cuda.so)

@@ -17,6 +17,8 @@ threads=$(nproc)
 compare=("$python" "$root/scripts/gpu/compare.py")
 exact=(env NVIDIA_TF32_OVERRIDE=0)  # float32 means float32
 
+# They register themselves when loaded, and nothing names them: a linker may drop them.
+loads_cuda() { [ ! -f "$(find_libtorch)/lib/libtorch_cuda.so" ] || ldd "$nextscale" | grep libtorch_cuda; }
 tests_on_cpu() { ctest --test-dir "$work" -j "$threads" --output-on-failure -E '^gpu$'; }
 tests_on_device() { NEXTSCALE_GPU_DEVICE=$device "$work/gpu_tests" --gtest_brief=0; }
 
@@ -65,6 +67,7 @@ sample_agrees() {
 say "device $device, prefix $prefix, LibTorch $(find_libtorch), work $work"
 describe_machine >&2
 step "build" build "$prefix" all || summary
+step "the program loads CUDA" loads_cuda || true
 step "tests (CPU)" tests_on_cpu || true
 step "tests of the GPU against the CPU, hidden copies" tests_on_device || true
 step "tiny data" "$python" "$root/scripts/tiny_data.py" "$out/data" || summary
