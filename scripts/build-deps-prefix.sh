@@ -22,7 +22,7 @@ log() {  # log NAME COMMAND… : quiet unless it fails
 }
 
 for tool in cmake ninja g++ apt-get dpkg-source dpkg-deb pip xz strip; do
-  command -v "$tool" >/dev/null || fail "$tool is missing (scripts/setup.sh installs what is needed)"
+  command -v "$tool" >/dev/null || fail "$tool is missing (packages build-essential cmake ninja-build python3-pip xz-utils)"
 done
 [ "$(uname -m)" = x86_64 ] || fail "only for x86-64"
 [ ! -e "$target" ] || fail "$target exists; remove it or name another folder"
@@ -126,5 +126,6 @@ find "$prefix" -name '*.a' -type f -exec nm -u {} + 2>/dev/null | awk '{print $2
 [ ! -s "$work/newer" ] || fail "glibc 2.34 or GCC 11 lacks: $(tr '\n' ' ' <"$work/newer")"
 
 mv "$prefix" "$target"
-tar -C "$(dirname "$target")" --sort=name --owner=0 --group=0 --numeric-owner -c "$(basename "$target")" | xz -9 -T 1 >"$target.tar.xz"
+tar -C "$(dirname "$target")" --sort=name --owner=0 --group=0 --numeric-owner -c "$(basename "$target")" | xz -9 -T 1 >"$target.tar.xz.part"
+mv "$target.tar.xz.part" "$target.tar.xz"
 say "$target: $(du -sm --apparent-size "$target" | cut -f1) MB, packed $(du -sm --apparent-size "$target.tar.xz" | cut -f1) MB"
