@@ -229,7 +229,8 @@ TEST(Dataset, TheFingerprintChangesWithTheData) {
   EXPECT_NE(open_data(at_path(folder.path())).fingerprint, first);
 }
 
-// The test bench of odd trees, where it is there: order and labels as the reference's lists them.
+// The test bench of odd trees, where it is there: order and labels as the reference's lists them. It is not ours to
+// carry; without it the trees made in the tests above go through the same code.
 TEST(Dataset, OddTreesAreListedAsTheReferenceDoes) {
   const char* shared = std::getenv("NEXTSCALE_SHARED");
   if (!shared) GTEST_SKIP() << "NEXTSCALE_SHARED is not set: no folder with odd trees";
@@ -259,7 +260,8 @@ TEST(Dataset, OddTreesAreListedAsTheReferenceDoes) {
 }
 
 // The test bench of odd files, where it is there: those that the reference lists are listed, whatever their names and
-// content; each decodes or is refused by name, and with --skip-bad all give a picture.
+// content; each decodes or is refused by name, and with --skip-bad all give a picture. Without it skipping_test.cpp's
+// damaged files go through the same code.
 TEST(Dataset, OddFilesAreListedAsTheReferenceDoes) {
   const char* shared = std::getenv("NEXTSCALE_SHARED");
   if (!shared) GTEST_SKIP() << "NEXTSCALE_SHARED is not set: no folder with odd pictures";
