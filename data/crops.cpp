@@ -1,8 +1,6 @@
 #include "nextscale/data/crops.h"
 
-#include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <vector>
 
 #include <ATen/core/TensorBody.h>
@@ -15,58 +13,24 @@
 namespace nextscale {
 namespace {
 
-constexpr double kLobes = 3.0;
-
-double sinc(double x) {
-  if (x == 0.0) return 1.0;
-  const double t = x * std::numbers::pi;
-  return std::sin(t) / t;
-}
-
-double lanczos(double x) { return x >= -kLobes && x < kLobes ? sinc(x) * sinc(x / kLobes) : 0.0; }
-
-// Which input values make output value i, and with which fixed-point weights.
-struct Weights {
-  std::vector<int64_t> first;                // by output value
-  std::vector<std::vector<int32_t>> weight;  // by output value
-};
-
-Weights lanczos_weights(int64_t input, int64_t output) {
-  const double scale = static_cast<double>(input) / static_cast<double>(output);
-  const double stretch = std::max(scale, 1.0);  // shrinking widens the filter
-  const double support = kLobes * stretch;
-  const double inverse = 1.0 / stretch;
-  Weights weights;
-  for (int64_t i = 0; i < output; ++i) {
-    const double center = (static_cast<double>(i) + 0.5) * scale;
-    const auto first = std::max<int64_t>(0, static_cast<int64_t>(center - support + 0.5));
-    const auto last = std::min(input, static_cast<int64_t>(center + support + 0.5));
-    std::vector<double> exact;
-    double sum = 0.0;
-    for (int64_t x = first; x < last; ++x) {
-      exact.push_back(lanczos((static_cast<double>(x) - center + 0.5) * inverse));
-      sum += exact.back();
-    }
-    std::vector<int32_t> fixed;
-    for (double w : exact) {
-      if (sum != 0.0) w /= sum;
-      const double scaled = w * (1 << kernels::kFractionBits);
-      fixed.push_back(static_cast<int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5));  // cut toward zero, so rounds
-    }
-    weights.first.push_back(first);
-    weights.weight.push_back(std::move(fixed));
+// Of one output value, cut toward zero after adding a half, so rounded.
+std::vector<int32_t> fixed_point(const std::vector<double>& weights) {
+  std::vector<int32_t> fixed;
+  for (const double w : weights) {
+    const double scaled = w * (1 << kernels::kFractionBits);
+    fixed.push_back(static_cast<int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5));
   }
-  return weights;
+  return fixed;
 }
 
-at::Tensor resample_height(const at::Tensor& picture, int64_t height) {
+at::Tensor resample_height(const at::Tensor& picture, int64_t height, Filter filter) {
   const int64_t stride = picture.size(1) * picture.size(2);
-  const auto weights = lanczos_weights(picture.size(0), height);
+  const auto weights = resample_weights(picture.size(0), height, filter);
   auto result = at::empty({height, picture.size(1), picture.size(2)}, picture.options());
   const auto* in = picture.const_data_ptr<uint8_t>();
   auto* out = result.mutable_data_ptr<uint8_t>();
   for (size_t y = 0; y < weights.first.size(); ++y, out += stride) {
-    const auto& row = weights.weight[y];
+    const auto row = fixed_point(weights.weight[y]);
     kernels::weighted_rows(in + weights.first[y] * stride, stride, row.data(), static_cast<int64_t>(row.size()), out,
                            stride);
   }
@@ -82,28 +46,41 @@ at::Tensor transposed(const at::Tensor& picture) {
 }
 
 // Whole rows are summed faster than single pixels of three values.
-at::Tensor resample_width(const at::Tensor& picture, int64_t width) {
-  return transposed(resample_height(transposed(picture), width));
+at::Tensor resample_width(const at::Tensor& picture, int64_t width, Filter filter) {
+  return transposed(resample_height(transposed(picture), width, filter));
+}
+
+at::Tensor resized(const at::Tensor& picture, int64_t height, int64_t width, Filter filter) {
+  TORCH_CHECK(picture.scalar_type() == at::kByte && picture.dim() == 3 && height > 0 && width > 0, "uint8 (H, W, C)");
+  TORCH_CHECK(picture.size(2) == 1 || picture.size(2) == 3, "1 or 3 channels");
+  auto result = picture.contiguous();
+  if (width != picture.size(1)) result = resample_width(result, width, filter);
+  if (height != picture.size(0)) result = resample_height(result, height, filter);
+  return result;
 }
 
 }  // namespace
 
 at::Tensor resize_lanczos(const at::Tensor& picture, int64_t height, int64_t width) {
-  TORCH_CHECK(picture.scalar_type() == at::kByte && picture.dim() == 3 && height > 0 && width > 0, "uint8 (H, W, C)");
-  TORCH_CHECK(picture.size(2) == 1 || picture.size(2) == 3, "1 or 3 channels");
-  auto result = picture.contiguous();
-  if (width != picture.size(1)) result = resample_width(result, width);
-  if (height != picture.size(0)) result = resample_height(result, height);
-  return result;
+  return resized(picture, height, width, Filter::lanczos);
 }
 
-at::Tensor resize_shorter_side(const at::Tensor& picture, int64_t length) {
+at::Tensor resize_bicubic(const at::Tensor& picture, int64_t height, int64_t width) {
+  return resized(picture, height, width, Filter::bicubic);
+}
+
+at::Tensor resize_shorter_side(const at::Tensor& picture, int64_t length, Filter filter) {
   const int64_t height = picture.size(0), width = picture.size(1);
   const auto longer = [&](int64_t of, int64_t shorter) {
     return static_cast<int64_t>(static_cast<double>(length * of) / static_cast<double>(shorter));
   };
-  return width <= height ? resize_lanczos(picture, longer(height, width), length)
-                         : resize_lanczos(picture, length, longer(width, height));
+  return width <= height ? resized(picture, longer(height, width), length, filter)
+                         : resized(picture, length, longer(width, height), filter);
+}
+
+at::Tensor center_square(const at::Tensor& picture, int64_t length, int64_t side, Filter filter) {
+  const auto shorter = resize_shorter_side(picture, length, filter);
+  return crop(shorter, center_offsets(shorter.size(0), shorter.size(1), side), side);
 }
 
 int64_t mid_length(double mid_reso, int64_t side) {

@@ -5,6 +5,8 @@
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
+#include "nextscale/data/resample_weights.h"
+
 namespace nextscale {
 
 struct CropOffsets {
@@ -13,12 +15,18 @@ struct CropOffsets {
 };
 
 /// The reference's resampling (Pillow's LANCZOS on 8-bit pictures), bit for bit: horizontally, then vertically, weights
-/// in 22-bit fixed point, clipped to 8 bit after each pass. Antialiased when shrinking.
+/// in 22-bit fixed point, clipped to 8 bit after each pass. Antialiased when shrinking. (Pillow 13 goes vertically
+/// first where the height shrinks much more than the width: other pixels than before, and than here.)
 /// @param picture (H, W, C) uint8
 /// @returns (height, width, C) uint8; the picture itself if it has that size
 at::Tensor resize_lanczos(const at::Tensor& picture, int64_t height, int64_t width);
+/// The same with Pillow's BICUBIC.
+at::Tensor resize_bicubic(const at::Tensor& picture, int64_t height, int64_t width);
 /// Shorter side to `length`, the longer to int(length * long / short) (torchvision's Resize).
-at::Tensor resize_shorter_side(const at::Tensor& picture, int64_t length);
+at::Tensor resize_shorter_side(const at::Tensor& picture, int64_t length, Filter filter = Filter::lanczos);
+/// The middle (side, side, C) of the picture with its shorter side at `length`: what classifiers of photographs eat.
+/// @throws c10::Error if side > length
+at::Tensor center_square(const at::Tensor& picture, int64_t length, int64_t side, Filter filter);
 /// round(mid_reso * side), halves to even: the shorter side before the crop (reference utils/data.py).
 int64_t mid_length(double mid_reso, int64_t side);
 
