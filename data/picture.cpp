@@ -68,6 +68,10 @@ PictureSize picture_size(std::span<const std::byte> bytes, const std::string& wh
   return {.height = pixels.height, .width = pixels.width};
 }
 
+bool has_transparency(std::span<const std::byte> bytes, const std::string& where) {
+  return formats::decode({.bytes = bytes, .where = where, .size_only = true}).alpha;
+}
+
 at::Tensor to_network_range(const at::Tensor& pictures) {
   auto x = pictures.to(at::kFloat).div_(255);
   return x.add_(x).sub_(1);

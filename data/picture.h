@@ -35,6 +35,9 @@ at::Tensor read_picture(const std::filesystem::path& path, int64_t channels);
 /// From the header alone.
 PictureSize picture_size(std::span<const std::byte> bytes, const std::string& where, Exif exif = Exif::ignored);
 
+/// Whether a PNG or WebP has an alpha channel or a transparent colour, from the header alone.
+bool has_transparency(std::span<const std::byte> bytes, const std::string& where);
+
 /// A picture as it is seen, of one that was stored with an EXIF orientation (1 to 8).
 /// @param picture (H, W, C)
 at::Tensor upright(const at::Tensor& picture, int orientation);

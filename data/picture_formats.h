@@ -14,6 +14,7 @@ namespace nextscale::formats {
 struct Pixels {
   int64_t height = 0, width = 0, channels = 0;
   std::vector<uint8_t> values;
+  bool alpha = false;  ///< of PNG and WebP: an alpha channel or a transparent colour, which was dropped
 };
 
 struct Request {

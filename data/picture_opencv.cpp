@@ -118,6 +118,7 @@ Size pnm_size(const Request& request) {
 struct WebpFrame {
   Size canvas;
   int64_t left = 0, top = 0;
+  bool alpha = false;
   std::string file;
 };
 
@@ -140,6 +141,7 @@ WebpFrame webp_frame(const Request& request) {
     const auto name = as_text(request.bytes.subspan(at, 4));
     const size_t size = header.number(at + 4, 4), content = at + 8;
     if (name == "VP8X") {
+      frame.alpha = (header.number(content, 1) & 0x10) != 0;
       frame.canvas = {header.number(content + 7, 3) + 1, header.number(content + 4, 3) + 1};
     } else if (name == "ANMF") {
       frame.left = int64_t{header.number(content, 3)} * 2;
@@ -151,6 +153,7 @@ WebpFrame webp_frame(const Request& request) {
       Size own;
       if (name == "VP8L") {
         const auto bits = header.number(content + 1, 4);
+        frame.alpha = frame.alpha || (bits >> 28 & 1) != 0;
         own = {int64_t{bits >> 14 & 0x3fff} + 1, int64_t{bits & 0x3fff} + 1};
       } else {
         own = {header.number(content + 8, 2) & 0x3fff, header.number(content + 6, 2) & 0x3fff};
@@ -196,7 +199,8 @@ Pixels decode_other(const Request& request) {
     frame.canvas = bmp ? bmp_size(request) : pnm ? pnm_size(request) : tiff_size(request);
   }
   check_size(request, frame.canvas.height, frame.canvas.width);
-  Pixels pixels{.height = frame.canvas.height, .width = frame.canvas.width, .channels = 3, .values = {}};
+  Pixels pixels{
+      .height = frame.canvas.height, .width = frame.canvas.width, .channels = 3, .values = {}, .alpha = frame.alpha};
   if (request.size_only) return pixels;
 
   const auto decoded = decode_quietly(request, format, webp ? std::string_view(frame.file) : text);

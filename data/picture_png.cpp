@@ -61,7 +61,9 @@ Pixels decode_png(const Request& request) {
   Pixels pixels{.height = png_get_image_height(decoder.png, decoder.info),
                 .width = png_get_image_width(decoder.png, decoder.info),
                 .channels = png_get_color_type(decoder.png, decoder.info) & PNG_COLOR_MASK_COLOR ? 3 : 1,
-                .values = {}};
+                .values = {},
+                .alpha = (png_get_color_type(decoder.png, decoder.info) & PNG_COLOR_MASK_ALPHA) != 0 ||
+                         png_get_valid(decoder.png, decoder.info, PNG_INFO_tRNS) != 0};
   check_size(request, pixels.height, pixels.width);
   if (request.size_only) return pixels;
 

@@ -8,8 +8,10 @@
 #include <system_error>
 #include <vector>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "nextscale/base/error.h"
@@ -45,6 +47,14 @@ class NamelessFile {
       bytes = bytes.subspan(static_cast<size_t>(written));
     }
   }
+  /// Takes the room of `size` bytes and maps them for writing.
+  WritableBytes writable(size_t size) const {
+    if (const int code = ::posix_fallocate(descriptor_, 0, static_cast<off_t>(size)); code != 0) throw failed(code);
+    void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, 0);
+    if (address == MAP_FAILED) throw failed(errno);
+    const std::shared_ptr<const void> owner(address, [size](void* mapped) { ::munmap(mapped, size); });
+    return {owner, {static_cast<std::byte*>(address), size}};
+  }
   SharedBytes map() const {
     const auto mapped = MappedFile::of_descriptor(descriptor_, folder_);
     return {mapped, mapped->bytes()};
@@ -61,6 +71,12 @@ class NamelessFile {
 };
 
 }  // namespace
+
+WritableBytes room_for(uint64_t size, const std::string& where, size_t in_memory) {
+  if (size > in_memory) return NamelessFile(where).writable(static_cast<size_t>(size));
+  const auto buffer = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(size));
+  return {buffer, *buffer};
+}
 
 SharedBytes unpack(GzipReader& reader, uint64_t most, const std::string& where, size_t in_memory) {
   auto head = std::make_shared<std::vector<std::byte>>();

@@ -9,6 +9,7 @@
 
 #include "nextscale/base/error.h"
 #include "nextscale/io/gzip.h"
+#include "nextscale/io/unpacked.h"
 
 namespace nextscale {
 namespace {
@@ -220,9 +221,9 @@ SharedBytes ZipReader::read(const ZipEntry& entry, ZipChecksums checksums) {
                      fmt::format("at most {}", bytes_text(std::min(most, budget_))), bytes_text(entry.size)});
     }
     budget_ -= entry.size;
-    const auto buffer = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(entry.size));
-    if (!inflate_exactly(packed, *buffer)) throw failure({here, "compressed content is damaged", {}, {}});
-    content = {buffer, *buffer};
+    const auto room = room_for(entry.size, here);
+    if (!inflate_exactly(packed, room.bytes)) throw failure({here, "compressed content is damaged", {}, {}});
+    content = {room.owner, room.bytes};
   } else {
     throw failure({here, "zip entry cannot be read", "stored or deflated",
                    entry.method == kNone16 ? "encrypted" : fmt::format("method {}", entry.method)});

@@ -41,7 +41,7 @@ class ZipReader {
   const std::vector<ZipEntry>& entries() const { return entries_; }  ///< in the order of the central directory
   const ZipEntry* find(std::string_view name) const;                 ///< nullptr if there is none
   /// Content of an entry. A stored one is a span into the archive and shares its owner; a deflated one is decompressed
-  /// into memory of its own at each call.
+  /// at each call, into memory of its own or, where it is large, into a file without a name (unpacked.h).
   /// @throws Error failure naming file and entry: damaged, encrypted, another compression, checksum
   SharedBytes read(const ZipEntry& entry, ZipChecksums checksums = ZipChecksums::compressed);
 

@@ -1,5 +1,6 @@
 #include "nextscale/io/unpacked.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -55,6 +56,24 @@ RC_GTEST_PROP(Unpacked, IsTheContentWhereverItIsHeld, ()) {
   const auto content = noise(size);
   const auto result = unpacked(gzip(content), most, in_memory);
   RC_ASSERT(as_text(result.bytes) == std::string_view(content).substr(0, most));
+}
+
+RC_GTEST_PROP(RoomFor, HoldsWhatIsWrittenWhereverItIs, ()) {
+  const auto content = noise(*rc::gen::inRange<size_t>(1, 600'000));
+  const auto room = room_for(content.size(), "f.npz", *rc::gen::inRange<size_t>(0, 700'000));
+  RC_ASSERT(room.bytes.size() == content.size());
+  std::copy_n(as_bytes(content).begin(), content.size(), room.bytes.begin());
+  RC_ASSERT(as_text(room.bytes) == content);
+}
+
+TEST(RoomFor, SaysWhichFolderHasNoRoom) {
+  const TemporaryFilesIn folder("/nonexistent");
+  try {
+    room_for(1000, "f.npz", 10);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("f.npz"), HasSubstr("/nonexistent")));
+  }
 }
 
 TEST(Unpacked, ALargeOneLiesInTheTemporaryFolderWithoutAName) {
