@@ -1,5 +1,4 @@
 #include <cmath>
-#include <functional>
 #include <limits>
 
 #include <ATen/ATen.h>
@@ -7,11 +6,10 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include "nextscale/base/error.h"
-#include "nextscale/base/random.h"
 #include "nextscale/evaluate/frechet.h"
 #include "nextscale/evaluate/neighbours.h"
 #include "nextscale/tests/support/all_close.h"
+#include "nextscale/tests/support/metrics.h"
 #include "nextscale/tests/support/recipe.h"
 
 namespace nextscale {
@@ -19,6 +17,8 @@ namespace {
 
 using testing::all_close;
 using ::testing::HasSubstr;
+using testing::message_of;
+using testing::normal;
 using testing::recipe_integers;
 using testing::recipe_tensor;
 
@@ -26,11 +26,6 @@ FeatureStatistics statistics(const at::Tensor& rows, int64_t piece = 1 << 20) {
   FeatureStatistics all;
   for (const auto& some : rows.split(piece)) all.add(some);
   return all;
-}
-
-at::Tensor normal(std::vector<int64_t> sizes, uint64_t seed) {
-  auto generator = make_generator(seed);
-  return at::randn(sizes, generator, at::kDouble);
 }
 
 double largest_apart(double a, double b) { return std::abs(a - b); }
@@ -129,16 +124,6 @@ TEST(FeatureStatistics, DoNotDependOnThePiecesAndKeepTheirDigitsFarFromZero) {
   }
 }
 
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::failure);
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(FrechetDistance, RefusesWhatHasNoDistance) {
   const auto rows = normal({4, 3}, 1);
   auto broken = rows.clone();
@@ -171,6 +156,15 @@ TEST(NearestNeighbours, GiveACopyDistanceZeroFarFromTheOrigin) {
   EXPECT_TRUE(all_close(found.indices.flatten(), at::arange(600, 1000)));
 }
 
+TEST(NearestNeighbours, GiveEqualDistancesToTheLowerRowWhateverTheBlock) {
+  const auto references = at::tensor({3.0, 1.0, -1.0, 1.0, 5.0, -1.0}).unsqueeze(1).to(at::kFloat) + 1000;
+  for (const int64_t block : {1, 2, 100}) {
+    const auto found = nearest_neighbours(at::full({1, 1}, 1000.0F), references, 5, block);
+    EXPECT_TRUE(all_close(found.indices.flatten(), at::tensor({1, 2, 3, 5, 0}, at::kLong)));
+    EXPECT_TRUE(all_close(found.distances.flatten(), at::tensor({1.0, 1.0, 1.0, 1.0, 3.0}, at::kDouble)));
+  }
+}
+
 TEST(NearestNeighbours, RefuseMoreNeighboursThanThereAre) {
   const auto rows = normal({4, 3}, 1);
   EXPECT_THAT(message_of([&] { nearest_neighbours(rows, rows, 5); }), HasSubstr("1 to 4"));
@@ -188,6 +182,30 @@ TEST(Memorisation, CountsSamplesThatSitOnATrainingPicture) {
   EXPECT_NEAR(found.sample_median / found.held_out_median, 1, 0.2);
   EXPECT_EQ(memorisation(fresh, training, held_out).share, 0);
   EXPECT_EQ(memorisation(training, training, held_out).share, 1);
+}
+
+TEST(MemorisationReport, ListsCopiesFirstAndNewPicturesLast) {
+  auto training = normal({500, 8}, 1);
+  training[20].copy_(training[21]);  // a picture that stands there twice
+  const auto held_out = normal({200, 8}, 2), fresh = normal({90, 8}, 3);
+  const auto near = training.slice(0, 10, 19) + 1e-3, twice = training.slice(0, 21, 22);
+  const auto samples = at::cat({fresh, near, twice});
+  const auto found = memorisation_report(samples, training, held_out);
+  const auto all_training = (samples.unsqueeze(1) - training.unsqueeze(0)).square().sum(2).sqrt();
+  EXPECT_TRUE(all_close(found.nearest, std::get<0>(all_training.sort(1)).slice(1, 0, 2), {.absolute = 1e-12}));
+  EXPECT_TRUE(all_close(std::get<0>(found.suspicious.slice(0, 0, 10).sort()), at::arange(90, 100)));
+  EXPECT_EQ(found.suspicious[0].item<int64_t>(), 99);
+  EXPECT_EQ(found.ratios[99].item<double>(), 0);
+  EXPECT_TRUE(all_close(found.indices[99], at::tensor({20, 21}, at::kLong)));
+  EXPECT_TRUE(all_close(found.indices.slice(0, 90, 99).select(1, 0), at::arange(10, 19)));
+  EXPECT_NEAR(found.ratio_share, 0.10, 1e-12);
+  EXPECT_LE(found.held_out_ratio_share, 0.01);  // one of 200 by chance
+  EXPECT_NEAR(found.median_ratio / found.held_out_median_ratio, 1, 0.1);
+  const auto plain = memorisation(samples, training, held_out);
+  EXPECT_EQ(found.distances.share, plain.share);
+  EXPECT_EQ(found.distances.held_out_median, plain.held_out_median);
+  EXPECT_THAT(message_of([&] { memorisation_report(samples, training.slice(0, 0, 1), held_out); }),
+              HasSubstr("at least 2"));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "nextscale/evaluate/frechet.h"
 #include "nextscale/evaluate/inception_score.h"
 #include "nextscale/evaluate/kernel_distance.h"
+#include "nextscale/evaluate/manifold.h"
 #include "nextscale/evaluate/numpy_order.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/tests/support/all_close.h"
@@ -193,6 +194,79 @@ TEST(ParityInceptionScore, IsOneForOneClassAndWhereProbabilitiesUnderflow) {
   underflow.select(1, 0).fill_(200);
   EXPECT_NEAR(inception_score(underflow, 4).value, 1, 1e-12);
   EXPECT_NEAR(inception_score(underflow * 100, 4).value, 1, 1e-12);  // below float64's smallest, too
+}
+
+FeatureStatistics statistics(const at::Tensor& rows) {
+  FeatureStatistics found;
+  found.add(rows);
+  return found;
+}
+
+TEST(ParityFrechetDistance, ValuesAreTheToolsAndTheClosedForms) {
+  Values values("Fréchet distances");
+  const auto pairs = testing::recipe_feature_pairs(feature_sets());
+  const auto metrics = table("metrics.json").at("fid");
+  for (const auto& [set, entry] : metrics.items()) {
+    SCOPED_TRACE(set);
+    const auto& [x, y] = pairs.at(set);
+    const auto found = frechet_distance(x, y);
+    values.near(found.value, entry.at("exact_float64"), 1e-8, 1e-11);
+    if (entry.contains("closed_form")) values.near(found.value, entry.at("closed_form"), 1e-8, 1e-11);
+    for (const auto& tool : {"pytorch_fid", "torch_fidelity", "clean_fid", "adm (restated)"}) {
+      // Some of them fail at one column. Their means are float32, or the rows too few for a matrix root.
+      if (entry.contains(tool) && entry.at(tool).is_number()) values.near(found.value, entry.at(tool), 0, 1e-4);
+    }
+    const auto by_statistics = frechet_distance(statistics(x), statistics(y));
+    const bool full = !by_statistics.deficient();
+    values.near(by_statistics.value, entry.at("exact_float64"), full ? 1e-8 : 0, full ? 1e-11 : 1e-4);
+  }
+}
+
+TEST(ParityManifold, PrecisionAndRecallCountWhatTheToolsCount) {
+  Values values("precision and recall");
+  const auto pairs = testing::recipe_feature_pairs(feature_sets());
+  const auto metrics = table("metrics.json").at("precision_recall");
+  for (const auto& [set, entry] : metrics.items()) {
+    SCOPED_TRACE(set);
+    const auto& [x, y] = pairs.at(set);
+    const auto k = entry.at("k").get<int64_t>();
+    for (const int64_t block : {64, 2048}) {
+      const auto found = compare_manifolds(y, x, {.k = k, .block = block});
+      values.equal(found.precision_count == entry.at("float64").at("precision_count"));
+      values.equal(found.recall_count == entry.at("float64").at("recall_count"));
+      values.near(found.precision, entry.at("float64").at("precision"), 1e-15);
+      values.near(found.recall, entry.at("float64").at("recall"), 1e-15);
+    }
+    const auto found = compare_manifolds(y, x, {.k = k});
+    for (const auto& tool : {"torch_fidelity", "torch_fidelity save_cpu_ram", "adm float32 (restated)"}) {
+      values.near(found.precision, entry.at(tool).at("precision"), 1e-6);  // shares in float32
+      values.near(found.recall, entry.at(tool).at("recall"), 1e-6);
+    }
+    const auto& half = entry.at("adm float16 (restated)");
+    const auto in_half = compare_manifolds(y, x, {.k = k, .half = true});
+    values.near(in_half.precision, half.at("precision"), 0, 0.02);  // float16 sums differ between devices
+    values.near(in_half.recall, half.at("recall"), 0, 0.02);
+  }
+}
+
+TEST(ParityManifold, DensityAndCoverageArePrdcs) {
+  Values values("density and coverage");
+  const auto pairs = testing::recipe_feature_pairs(feature_sets());
+  const auto metrics = table("metrics.json").at("prdc");
+  for (const auto& [set, entry] : metrics.items()) {
+    SCOPED_TRACE(set);
+    const auto& [x, y] = pairs.at(set);
+    for (const int64_t k : {3, 5}) {
+      const auto found = compare_manifolds(y, x, {.k = k, .inside = Inside::open});
+      for (const auto& by : {"prdc", "float64"}) {
+        const auto& expected = entry.at(fmt::format("{} k={}", by, k));
+        values.near(found.precision, expected.at("precision"), 1e-14);
+        values.near(found.recall, expected.at("recall"), 1e-14);
+        values.near(found.density, expected.at("density"), 1e-14);
+        values.near(found.coverage, expected.at("coverage"), 1e-14);
+      }
+    }
+  }
 }
 
 }  // namespace
