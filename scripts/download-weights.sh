@@ -7,10 +7,14 @@
 # Ends with 0: everything is there; 1: something could not be had or is not what it should be; 2: the call was wrong.
 set -euo pipefail
 
-# file | bytes, ~ where only rounded figures are known | sha256, - where none is known | licence | address
+# file | bytes, ~ where only rounded figures are known | sha256 or its beginning (as in the file's name), - where none is known
+# | licence | address
 var=https://huggingface.co/FoundationVision/var/resolve/main
 models=https://download.pytorch.org/models
 lpips=https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1
+pytorch_fid=https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights
+fidelity=https://github.com/toshas/torch-fidelity/releases/download/v0.2.0
+adm=https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256
 dino=https://dl.fbaipublicfiles.com/dino/dino_deitsmall16_pretrain
 table="\
 vae_ch160v4096z32.pth|436075834|7c3ec27ae28a3f87055e83211ea8cc8558bd1985d7b51742d074fb4c2fcf186c|MIT|$var/vae_ch160v4096z32.pth
@@ -23,6 +27,9 @@ vgg16-397923af.pth|553433881|397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf49
 squeezenet1_1-b8a52dc0.pth|~5.0 MB|b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b|not stated (code: BSD-3-Clause)|$models/squeezenet1_1-b8a52dc0.pth
 lpips-vgg.pth|7289|a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868|BSD-2-Clause|$lpips/vgg.pth
 lpips-squeeze.pth|10811|4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76|BSD-2-Clause|$lpips/squeeze.pth
+pt_inception-2015-12-05-6726825d.pth|~95.6 MB|6726825d|Apache-2.0|$pytorch_fid/pt_inception-2015-12-05-6726825d.pth
+weights-inception-2015-12-05-6726825d.pth|~95.6 MB|6726825d|Apache-2.0|$fidelity/weights-inception-2015-12-05-6726825d.pth
+VIRTUAL_imagenet256_labeled.npz|~2 GB|-|not stated|$adm/VIRTUAL_imagenet256_labeled.npz
 dino_deitsmall16_pretrain.pth|~86.7 MB|-|Apache-2.0|$dino/dino_deitsmall16_pretrain.pth"
 
 row() { awk -F'|' -v file="$1" '$1 == file' <<<"$table"; }
@@ -48,7 +55,7 @@ fault() {
   fi
   if [ "$3" != - ]; then
     sum=$(sha256sum "$1" | cut -d' ' -f1)
-    [ "$sum" = "$3" ] || printf 'wrong sha256: expected %s, got %s' "$3" "$sum"
+    [ "${sum:0:${#3}}" = "$3" ] || printf 'wrong sha256: expected %s, got %s' "$3" "$sum"
     return
   fi
   # nothing is known to compare with: at least no web page in place of a PyTorch file (a zip file or a pickle)
