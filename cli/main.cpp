@@ -27,6 +27,7 @@ constexpr std::array kVerbs{
     Verb{"sample", "make pictures", sample},
     Verb{"train-classifier", "train the small judge of samples", train_classifier},
     Verb{"classify", "let the judge look at pictures; distances to real ones", classify},
+    Verb{"evaluate", "FID and its kin, as the field's tools compute them", evaluate},
     Verb{"encode", "turn pictures into token maps", encode},
     Verb{"decode", "turn token maps into pictures", decode},
     Verb{"convert", "weights as safetensors or as .pth of the reference", convert},

@@ -20,16 +20,21 @@ namespace {
 constexpr uint64_t kOrderSeed = 0;  // fixed, so that the order is that of every other set of this size
 
 std::vector<int64_t> order_of(int64_t count, bool keep_order) {
+  if (!keep_order) return npz_order(count);
   std::vector<int64_t> order(static_cast<size_t>(count));
   std::iota(order.begin(), order.end(), int64_t{0});
-  if (keep_order) return order;
+  return order;
+}
+
+}  // namespace
+
+std::vector<int64_t> npz_order(int64_t count) {
+  std::vector<int64_t> order(static_cast<size_t>(count));
   auto generator = make_generator(kOrderSeed);
   const auto drawn = at::randperm(count, generator, at::TensorOptions().dtype(at::kLong));
   std::copy_n(drawn.const_data_ptr<int64_t>(), order.size(), order.begin());
   return order;
 }
-
-}  // namespace
 
 void write_npz_of_pictures(const std::filesystem::path& npz, const std::filesystem::path& folder,
                            const std::vector<int64_t>& labels, bool keep_order, bool quiet) {

@@ -16,6 +16,7 @@ ExitCode train(const Words& words);
 ExitCode sample(const Words& words);
 ExitCode train_classifier(const Words& words);
 ExitCode classify(const Words& words);
+ExitCode evaluate(const Words& words);
 ExitCode encode(const Words& words);
 ExitCode decode(const Words& words);
 ExitCode convert(const Words& words);

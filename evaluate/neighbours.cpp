@@ -7,10 +7,13 @@
 
 #include "nextscale/base/error.h"
 #include "nextscale/evaluate/feature_rows.h"
+#include "nextscale/evaluate/intervals.h"
 #include "nextscale/evaluate/nearest.h"
 
 namespace nextscale {
 namespace {
+
+constexpr int64_t kBlock = 2048;  // rows of a side at a time
 
 /// @param samples, held_out (n) distances to the nearest training picture
 Memorisation compared(const at::Tensor& samples, const at::Tensor& held_out, double fraction) {
@@ -62,25 +65,35 @@ Memorisation memorisation(const at::Tensor& samples, const at::Tensor& training,
                   nearest_neighbours(held_out, training, 1).distances.flatten(), fraction);
 }
 
-MemorisationReport memorisation_report(const at::Tensor& samples, const at::Tensor& training,
-                                       const at::Tensor& held_out, const MemorisationOptions& options,
-                                       const PairProgress& progress) {
-  require_rows(training, "training pictures", 2);
-  const int64_t all = (samples.size(0) + held_out.size(0)) * training.size(0);
-  int64_t before = 0;
-  const PairProgress both = [&](int64_t done, int64_t) {
-    if (progress) progress(before + done, all);
-  };
-  const auto of_samples = nearest_neighbours(samples, training, 2, 2048, both);
-  before = samples.size(0) * training.size(0);
-  const auto of_held_out = nearest_neighbours(held_out, training, 2, 2048, both);
+namespace {
 
+/// Calls `progress` with pairs of both searches together.
+class TwoSearches {
+ public:
+  TwoSearches(const PairProgress& progress, int64_t first, int64_t second, int64_t references)
+      : progress_(progress), all_((first + second) * references), first_(first * references) {}
+  PairProgress first() const { return part(0); }
+  PairProgress second() const { return part(first_); }
+
+ private:
+  PairProgress part(int64_t before) const {
+    return [this, before](int64_t done, int64_t) {
+      if (progress_) progress_(before + done, all_);
+    };
+  }
+  const PairProgress& progress_;
+  int64_t all_, first_;
+};
+
+/// @param baseline (b, 2) distances of real pictures to their two nearest training pictures
+MemorisationReport report_of(const Neighbours& of_samples, const at::Tensor& baseline,
+                             const MemorisationOptions& options) {
   MemorisationReport report{
-      .distances = compared(of_samples.distances.select(1, 0), of_held_out.distances.select(1, 0), options.fraction),
+      .distances = compared(of_samples.distances.select(1, 0), baseline.select(1, 0), options.fraction),
       .nearest = of_samples.distances,
       .indices = of_samples.indices,
       .ratios = ratios_of(of_samples.distances),
-      .held_out_ratios = ratios_of(of_held_out.distances),
+      .held_out_ratios = ratios_of(baseline),
       .suspicious = {}};
   report.median_ratio = report.ratios.median().item<double>();
   report.held_out_median_ratio = report.held_out_ratios.median().item<double>();
@@ -91,6 +104,31 @@ MemorisationReport memorisation_report(const at::Tensor& samples, const at::Tens
   const auto by_ratio = report.ratios.index_select(0, by_distance).argsort(/*stable=*/true, 0, false);
   report.suspicious = by_distance.index_select(0, by_ratio);
   return report;
+}
+
+}  // namespace
+
+MemorisationReport memorisation_report(const at::Tensor& samples, const at::Tensor& training,
+                                       const at::Tensor& held_out, const MemorisationOptions& options,
+                                       const PairProgress& progress) {
+  require_rows(training, "training pictures", 2);
+  const TwoSearches searches(progress, samples.size(0), held_out.size(0), training.size(0));
+  const auto of_samples = nearest_neighbours(samples, training, 2, kBlock, searches.first());
+  const auto of_held_out = nearest_neighbours(held_out, training, 2, kBlock, searches.second());
+  return report_of(of_samples, of_held_out.distances, options);
+}
+
+MemorisationReport memorisation_report_within(const at::Tensor& samples, const at::Tensor& training, uint64_t seed,
+                                              int64_t most, const MemorisationOptions& options,
+                                              const PairProgress& progress) {
+  require_rows(training, "training pictures", 3);
+  const int64_t count = std::min(most, training.size(0));
+  const auto chosen = random_groups(training.size(0), 1, seed)[0].slice(0, 0, count);
+  const TwoSearches searches(progress, samples.size(0), count, training.size(0));
+  const auto of_samples = nearest_neighbours(samples, training, 2, kBlock, searches.first());
+  const auto among = nearest_neighbours(training.index_select(0, chosen), training, 3, kBlock, searches.second());
+  // The first is the picture itself, or a copy of it, and as near as itself.
+  return report_of(of_samples, among.distances.slice(1, 1, 3), options);
 }
 
 }  // namespace nextscale

@@ -61,4 +61,11 @@ MemorisationReport memorisation_report(const at::Tensor& samples, const at::Tens
                                        const at::Tensor& held_out, const MemorisationOptions& options = {},
                                        const PairProgress& progress = {});
 
+/// The same where no held-out pictures are at hand: the baseline is how near training pictures come to each other, of
+/// up to `most` training pictures chosen by the seed, each against all but itself.
+/// @param training (m, D) with m at least 3
+MemorisationReport memorisation_report_within(const at::Tensor& samples, const at::Tensor& training, uint64_t seed,
+                                              int64_t most = 2000, const MemorisationOptions& options = {},
+                                              const PairProgress& progress = {});
+
 }  // namespace nextscale

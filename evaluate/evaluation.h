@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "nextscale/base/options.h"
+#include "nextscale/evaluate/feature_set.h"
+#include "nextscale/evaluate/intervals.h"
+#include "nextscale/evaluate/neighbours.h"
+#include "nextscale/evaluate/protocol.h"
+#include "nextscale/evaluate/statistics_file.h"
+
+namespace nextscale {
+
+struct MetricOptions {
+  std::vector<std::string> metrics = {"all"};
+  int64_t is_splits = 0;
+  bool half = false;
+  bool fid_infinity = false;
+  int64_t kid_subsets = 100;
+  int64_t kid_subset_size = 1000;
+
+  static constexpr auto table() {
+    using O = MetricOptions;
+    return std::tuple{
+        option(
+            "metrics", &O::metrics,
+            "fid, sfid, is, kid, pr, prdc, memorisation, accuracy, with commas; all = what the protocol defines, prdc "
+            "and memorisation, as far as the inputs allow"),
+        option(
+            "is_splits", &O::is_splits,
+            "parts of the Inception Score; 0 = the protocol's (adm: 5,000 rows each, in file order; else 10, shuffled)",
+            between(0, 1000)),
+        option("half", &O::half, "precision and recall from distances rounded to float16, as ADM's script does"),
+        option("fid_infinity", &O::fid_infinity, "also the Fréchet distance extrapolated to endless pictures"),
+        option("kid_subsets", &O::kid_subsets, "subsets of the kernel distance", between(1, 100000)),
+        option("kid_subset_size", &O::kid_subset_size, "pictures in each of them", between(2, 1 << 20)),
+    };
+  }
+};
+
+/// The metrics to be computed, in the order of the table of names. @throws Error usage for an unknown word
+std::vector<std::string> wanted_metrics(const MetricOptions& options, const Protocol& protocol);
+
+/// One number and how sure it is.
+struct Metric {
+  std::string name;   ///< key in the JSON: fid, sfid, inception_score, kid, precision, recall, density, coverage, …
+  std::string title;  ///< for people: "FID", "FD-lite0"
+  double value = 0;
+  std::optional<Interval> interval;                     ///< 95 %
+  std::vector<std::pair<std::string, double>> further;  ///< what belongs to it: deviation, other splits, ranks
+};
+
+/// What stands on the other side: pictures, statistics of a file, or both (ADM's reference archives: then distances
+/// come from the statistics and everything else from the pictures).
+struct Reference {
+  std::optional<FeatureSet> pictures;
+  std::optional<StoredStatistics> statistics;
+};
+
+struct EvaluationInput {
+  const FeatureSet& generated;
+  const Reference& reference;
+  const FeatureSet* held_out = nullptr;    ///< real pictures outside the reference, for memorisation's baseline
+  const FeatureSet* classified = nullptr;  ///< the generated pictures under --classifier
+  std::string distance;                    ///< what the features' Fréchet distance is called
+  bool inception = true;
+};
+
+struct Evaluation {
+  std::vector<Metric> metrics;
+  std::vector<std::string> left_out;  ///< "kid: the reference holds statistics only"
+  std::vector<std::string> warnings;
+  std::optional<MemorisationReport> neighbours;
+  const Metric* find(const std::string& name) const;
+};
+
+using OnMetric = std::function<void(const std::string& metric, const std::string& detail)>;
+
+/// What must be kept of the sets for these metrics.
+Wanted wanted_of(const std::vector<std::string>& metrics, bool inception);
+
+/// @param on_step told which metric is being computed and how far it is, for a line of progress; may throw to stop
+/// @throws Error failure: too few pictures, widths that differ, a metric that was named and cannot be had
+Evaluation evaluate_sets(const EvaluationInput& input, const std::vector<std::string>& metrics,
+                         const MetricOptions& options, const Protocol& protocol, uint64_t seed,
+                         const OnMetric& on_step = {});
+
+}  // namespace nextscale
