@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "nextscale/data/picture.h"
+#include "nextscale/networks/classifier.h"
 #include "nextscale/tests/cli/tiny_model.h"
 #include "nextscale/tests/support/program.h"
 #include "nextscale/tests/support/temporary_directory.h"
@@ -140,6 +141,17 @@ TEST_F(FailingDisk, TokenCache) {
   expect_nothing_lost({"cache-tokens", "--data", (*folder_ / "data").string(), "--tokenizer", tokenizer(), "--out",
                        out("cache.safetensors"), "--workers", "1", "--quiet"},
                       {"cache.safetensors"}, 6);
+}
+
+TEST_F(FailingDisk, Evaluation) {
+  Classifier classifier(ClassifierOptions{.classes = 2, .channels = 3, .side = 6, .widths = {4}, .feature_width = 3});
+  const auto judge = (*folder_ / "classifier.safetensors").string();
+  save_classifier(judge, classifier, {});
+  // A report of two pictures is long, and more of the same.
+  expect_nothing_lost({"evaluate", "--generated", pictures(), "--reference", pictures(), "--features", "classifier",
+                       "--classifier", judge, "--metrics", "fid", "--json", out("new/numbers.json"), "--report",
+                       out("report.html"), "--save-statistics", out("statistics.npz"), "--quiet"},
+                      {"new/numbers.json", "report.html", "statistics.npz"}, 18, 5);
 }
 
 TEST_F(FailingDisk, TooLittleSpaceIsNoticedBeforeTheWork) {

@@ -1,6 +1,8 @@
 #include "nextscale/evaluate/feature_set.h"
 
-#include <stdexcept>
+#include <functional>
+#include <memory>
+#include <random>
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -12,6 +14,7 @@
 #include "nextscale/evaluate/resizes.h"
 #include "nextscale/evaluate/statistics_file.h"
 #include "nextscale/tests/support/all_close.h"
+#include "nextscale/tests/support/mutated.h"
 #include "nextscale/tests/support/temporary_directory.h"
 
 namespace nextscale {
@@ -145,6 +148,28 @@ TEST(StatisticsFile, ComesBackAsItWas) {
   ASSERT_TRUE(stored.spatial.has_value());
   EXPECT_TRUE(at::equal(stored.spatial->mean(), spatial.mean()));
   EXPECT_NEAR(frechet_distance(stored.features, features).value, 0, 1e-12);
+}
+
+// Whatever stands in the file: statistics come out, or an error that names it.
+TEST(StatisticsFile, DamagedFilesAreReadOrRefused) {
+  const TemporaryDirectory folder;
+  FeatureStatistics features;
+  features.add(at::rand({20, 3}, make_generator(1), at::kDouble));
+  write_statistics(folder / "whole.npz", features, nullptr, "{}");
+  const auto whole = testing::read_file(folder / "whole.npz");
+  std::mt19937_64 random(1);
+  int refused = 0;
+  for (int i = 0; i < 500; ++i) {
+    const auto bytes = testing::mutated(whole, random);
+    const auto copy = std::make_shared<std::string>(bytes.begin(), bytes.end());
+    const auto says = refusal([&] {
+      NpzFile npz({copy, as_bytes(*copy)}, "broken.npz");
+      if (holds_statistics(npz)) read_statistics(npz, "broken.npz");
+    });
+    refused += says.empty() ? 0 : 1;
+    EXPECT_TRUE(says.empty() || says.find("broken.npz") != std::string::npos) << says;
+  }
+  EXPECT_GT(refused, 250);
 }
 
 // Another size is another matter, but a picture of the network's own size must come through untouched, and a flat one
