@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 
 #include <ATen/ATen.h>
@@ -11,6 +10,7 @@
 
 #include "nextscale/base/error.h"
 #include "nextscale/base/progress.h"
+#include "nextscale/cli/scoring_networks.h"
 #include "nextscale/cli/targets.h"
 #include "nextscale/cli/training_verb.h"
 #include "nextscale/data/class_index.h"
@@ -25,41 +25,6 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMostKept = int64_t{1} << 30;         // bytes of pictures for a report
 constexpr uint64_t kWorthSaying = uint64_t{256} << 20;  // bytes of features
-
-struct PublishedFile {
-  const char* name;
-  const char* command;
-};
-
-PublishedFile published_file(const std::string& features) {
-  if (features == "inception") {
-    return {"pt_inception-2015-12-05-6726825d.pth",
-            "scripts/download-weights.sh FOLDER "
-            "pt_inception-2015-12-05-6726825d.pth"};
-  }
-  return {"efficientnet-lite0-57934424.pth", "scripts/registry-weights.sh FOLDER"};
-}
-
-/// --weights, else the usual name in $NEXTSCALE_WEIGHTS. @throws Error usage
-/// saying which file and how to get it
-std::string find_weights(const ScoringOptions& options) {
-  if (!options.weights.empty()) return options.weights;
-  const auto file = published_file(options.features);
-  if (const char* folder = std::getenv("NEXTSCALE_WEIGHTS"); folder != nullptr && *folder != '\0') {
-    const auto path = fs::path(folder) / file.name;
-    if (fs::exists(path)) return path.string();
-  }
-  throw usage({.where = "--weights",
-               .what = fmt::format("is missing: --features {} needs {}, which '{}' fetches", options.features,
-                                   file.name, file.command)});
-}
-
-std::unique_ptr<FeatureNetwork> open_network(const ScoringOptions& options, const std::string& weights,
-                                             const Protocol& protocol, c10::Device device) {
-  if (options.features == "inception") return open_inception(weights, protocol, device);
-  if (options.features == "efficientnet-lite0") return open_efficientnet_lite0(weights, device);
-  return open_classifier(options.classifier, device);
-}
 
 bool is_npz(const fs::path& path) { return path.extension() == ".npz"; }
 
@@ -78,15 +43,7 @@ Scoring::Scoring(const ScoringOptions& options, const MetricOptions& metrics, st
       protocol_(protocol_of(options.protocol)),
       device_(device),
       metrics_(wanted_metrics(metrics, protocol_)) {
-  if (options.features == "classifier" && options.classifier.empty()) {
-    throw usage({.where = "--classifier", .what = "is missing: --features classifier takes its features"});
-  }
-  if (options.features == "classifier" && !options.weights.empty()) {
-    throw usage({.where = "--weights",
-                 .what = "goes with published networks; --classifier names the "
-                         "classifier"});
-  }
-  weights_path_ = options.features == "classifier" ? options.classifier : find_weights(options);
+  weights_path_ = find_weights(options);
   for (const auto& file : {options.json, options.report, options.save_statistics}) prepare_target(file);
   if (!reference_path_.empty()) open_reference();
   if (!options.held_out.empty()) held_out_pictures_ = open_picture_set(options.held_out, options.crop());
@@ -110,6 +67,10 @@ void Scoring::open_reference() {
   reference_pictures_ = open_picture_set(path, options_.crop());
 }
 
+bool Scoring::knows_imagenet() const {
+  return options_.features == "efficientnet-lite0" && !options_.class_index.empty();
+}
+
 void Scoring::choose_metrics() {
   const bool all = metric_options_.metrics == std::vector<std::string>{"all"};
   std::vector<std::string> kept;
@@ -117,7 +78,9 @@ void Scoring::choose_metrics() {
     std::string why;
     const bool alone = name == "is" || name == "accuracy";
     const bool moments = name == "fid" || name == "sfid";
-    if (name == "accuracy" && judge_ == nullptr) why = "needs --classifier";
+    if (name == "accuracy" && judge_ == nullptr && !knows_imagenet()) {
+      why = "needs --classifier, or --features efficientnet-lite0 with --class-index";
+    }
     if (!alone && reference_path_.empty()) why = "needs --reference";
     if (!alone && !moments && !reference_path_.empty() && !reference_pictures_) {
       why = reference_path_ + " holds statistics only, and this needs pictures";
@@ -291,7 +254,9 @@ void Scoring::finish(const GeneratedPictures& generated, const StopOnSignal& sto
   const EvaluationInput input{.generated = *generated_,
                               .reference = reference_,
                               .held_out = held_out_ ? &*held_out_ : nullptr,
-                              .classified = classified_ ? &*classified_ : nullptr,
+                              .classified = classified_        ? &*classified_
+                                            : knows_imagenet() ? &*generated_
+                                                               : nullptr,
                               .distance = network_->distance(),
                               .inception = network_->has_spatial()};
   std::string latest;

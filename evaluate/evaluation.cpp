@@ -1,8 +1,6 @@
 #include "nextscale/evaluate/evaluation.h"
 
 #include <algorithm>
-#include <array>
-#include <set>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -15,7 +13,6 @@
 namespace nextscale {
 namespace {
 
-constexpr std::array<const char*, 8> kMetrics{"fid", "sfid", "is", "kid", "pr", "prdc", "memorisation", "accuracy"};
 constexpr int64_t kAdmRows = 5000;       // of a part of ADM's Inception Score
 constexpr uint32_t kShuffleSeed = 2020;  // torch-fidelity's
 constexpr int64_t kSplits = 10;
@@ -293,25 +290,6 @@ class Work {
 };
 
 }  // namespace
-
-std::vector<std::string> wanted_metrics(const MetricOptions& options, const Protocol& protocol) {
-  std::set<std::string> wanted;
-  for (const auto& word : options.metrics) {
-    if (word == "all") {
-      wanted.insert(protocol.metrics.begin(), protocol.metrics.end());
-      wanted.insert({"prdc", "memorisation", "accuracy"});
-    } else if (std::find(kMetrics.begin(), kMetrics.end(), word) == kMetrics.end()) {
-      throw usage({"--metrics", "is unknown", fmt::format("{} or all", fmt::join(kMetrics, ", ")), "'" + word + "'"});
-    } else {
-      wanted.insert(word);
-    }
-  }
-  std::vector<std::string> ordered;
-  for (const char* name : kMetrics) {
-    if (wanted.count(name) > 0) ordered.emplace_back(name);
-  }
-  return ordered;
-}
 
 const Metric* Evaluation::find(const std::string& name) const {
   const auto found =
