@@ -258,7 +258,8 @@ void Scoring::finish(const GeneratedPictures& generated, const StopOnSignal& sto
                                             : knows_imagenet() ? &*generated_
                                                                : nullptr,
                               .distance = network_->distance(),
-                              .inception = network_->has_spatial()};
+                              .inception = network_->has_spatial(),
+                              .device = device_};
   std::string latest;
   auto result = evaluate_sets(input, metrics_, metric_options_, protocol_, static_cast<uint64_t>(runtime_.seed),
                               [&](const std::string& metric, const std::string& detail) {

@@ -60,6 +60,7 @@ class Work {
       if (on_step_) on_step_(metric_, fmt::format(", {} %", 100 * done / std::max<int64_t>(all, 1)));
     };
   }
+  at::Tensor on_device(const at::Tensor& rows) const { return rows.to(input_.device); }
   bool worth_an_interval() const { return generated().count() >= kFewForInterval; }
   void warn(std::string line) { result_.warnings.push_back(std::move(line)); }
 
@@ -143,8 +144,7 @@ class Work {
   void kid() {
     KernelDistanceOptions options{
         .subsets = options_.kid_subsets, .subset_size = options_.kid_subset_size, .draws = protocol_.kernel_draws};
-    const auto& rows = generated().rows;
-    const auto& real = reference().rows;
+    const auto rows = on_device(generated().rows), real = on_device(reference().rows);
     const int64_t fewest = std::min(rows.size(0), real.size(0));
     if (options.subset_size > fewest) {
       warn(
@@ -183,12 +183,12 @@ class Work {
   /// Values with intervals where there are rows enough for parts of more than k each.
   ManifoldIntervals manifold(const ManifoldOptions& options) {
     require_neighbours(options.k);
-    const auto& rows = generated().rows;
+    const auto rows = on_device(generated().rows), real = on_device(reference().rows);
     const int64_t parts = std::min<int64_t>(kParts, rows.size(0) / (options.k + 1));
     if (worth_an_interval() && parts >= 2) {
-      return manifold_intervals(rows, reference().rows, options, seed_, parts, pairs());
+      return manifold_intervals(rows, real, options, seed_, parts, pairs());
     }
-    return {.value = compare_manifolds(rows, reference().rows, options, pairs()),
+    return {.value = compare_manifolds(rows, real, options, pairs()),
             .precision = kNoInterval,
             .recall = kNoInterval,
             .density = kNoInterval,
@@ -215,10 +215,10 @@ class Work {
   }
 
   void memorised() {
-    const auto& training = reference().rows;
+    const auto rows = on_device(generated().rows), training = on_device(reference().rows);
     auto report = input_.held_out != nullptr
-                      ? memorisation_report(generated().rows, training, input_.held_out->rows, {}, pairs())
-                      : memorisation_report_within(generated().rows, training, seed_, kBaseline, {}, pairs());
+                      ? memorisation_report(rows, training, on_device(input_.held_out->rows), {}, pairs())
+                      : memorisation_report_within(rows, training, seed_, kBaseline, {}, pairs());
     const auto& found = report.distances;
     const auto near = report.nearest.select(1, 0) <= MemorisationOptions{}.fraction * found.held_out_median;
     Metric metric{.name = "memorisation",

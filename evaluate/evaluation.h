@@ -9,7 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "nextscale/base/options.h"
+#include <c10/core/Device.h>
+
 #include "nextscale/evaluate/feature_set.h"
 #include "nextscale/evaluate/intervals.h"
 #include "nextscale/evaluate/metric_options.h"
@@ -42,6 +43,7 @@ struct EvaluationInput {
   const FeatureSet* classified = nullptr;  ///< the generated pictures under --classifier
   std::string distance;                    ///< what the features' Fréchet distance is called
   bool inception = true;
+  c10::Device device = c10::kCPU;  ///< where pairs of pictures are compared
 };
 
 struct Evaluation {

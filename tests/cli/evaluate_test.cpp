@@ -113,14 +113,16 @@ class EvaluateCommand : public ::testing::Test {
 TemporaryDirectory* EvaluateCommand::folder_ = nullptr;
 
 TEST_F(EvaluateCommand, AllNumbersWithIntervalsAndHowTheyWereMade) {
-  const auto json =
-      numbers(words(path("generated"), path("real"), {"--metrics", "fid,kid,pr,prdc,memorisation,accuracy"}));
+  const auto json = numbers(
+      words(path("generated"), path("real"), {"--metrics", "fid,kid,pr,prdc,memorisation,accuracy", "--fid-infinity"}));
   for (const char* name :
        {"frechet_distance", "kid", "precision", "recall", "density", "coverage", "memorisation", "accuracy"}) {
     ASSERT_TRUE(json.at("metrics").contains(name)) << name;
     const auto& metric = json.at("metrics").at(name);
     EXPECT_LE(metric.at("low"), metric.at("high")) << name;
   }
+  EXPECT_LT(json.at("metrics").at("frechet_distance").at("infinity"),
+            json.at("metrics").at("frechet_distance").at("value"));
   EXPECT_FALSE(json.at("metrics").contains("fid")) << "no FID without its network";
   EXPECT_EQ(json.at("generated").at("pictures"), kGenerated);
   EXPECT_EQ(json.at("reference").at("pictures"), kReal);
