@@ -16,6 +16,7 @@
 #include "nextscale/cli/npz_samples.h"
 #include "nextscale/cli/sampling.h"
 #include "nextscale/cli/scoring.h"
+#include "nextscale/cli/training_verb.h"
 #include "nextscale/cli/verbs.h"
 #include "nextscale/data/picture.h"
 
@@ -100,7 +101,7 @@ bool read_request(const Words& words, Request& request) {
   return true;
 }
 
-ExitCode score_files(const Request& request, Scoring& scoring, const StopOnSignal& stop) {
+ExitCode score_files(Request& request, Scoring& scoring, const StopOnSignal& stop) {
   const auto pictures = open_picture_set(request.files.generated, request.scoring.crop());
   if (!scoring.read_reference(stop) || !scoring.read_generated(*pictures, stop)) return stop.exit_code();
   scoring.finish({.path = request.files.generated,
@@ -209,9 +210,12 @@ ExitCode evaluate(const Words& words) {
   const Trace trace(request.runtime.trace);
   const auto device = resolve_device(request.runtime.device);
   Scoring scoring(request.scoring, request.metrics, request.files.reference, request.runtime, device);
-  if (!request.files.reconstruct.empty()) return score_reconstructions(request, scoring, stop);
-  if (is_run(request.files.generated)) return score_run(request, scoring, stop);
-  return score_files(request, scoring, stop);
+  const auto score = !request.files.reconstruct.empty() ? score_reconstructions
+                     : is_run(request.files.generated)  ? score_run
+                                                        : score_files;
+  const auto code = score(request, scoring, stop);
+  if (stop.requested()) note(request.runtime, "stopped; nothing was written");
+  return code;
 }
 
 }  // namespace nextscale::cli
