@@ -72,6 +72,7 @@ class Work {
     Metric metric{.name = name, .title = title, .value = found.value, .interval = {}, .further = {}};
     if (rows.defined() && worth_an_interval()) {
       metric.interval = frechet_interval(found.value, rows, reference, seed_, kParts, pairs());
+      metric.interval->low = std::max(metric.interval->low, 0.0);
     }
     if (found.deficient()) {
       metric.further = {{"rank_generated", static_cast<double>(found.rank_b)},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "nextscale/data/crops.h"
 #include "nextscale/data/file_store.h"
 #include "nextscale/data/picture.h"
+#include "nextscale/data/stored_dataset.h"
 #include "nextscale/evaluate/samples.h"
 #include "nextscale/io/archive.h"
 #include "nextscale/io/mapped_file.h"
@@ -126,6 +128,37 @@ class NpzPictures : public Dataset {
   const uint8_t* values_ = nullptr;
 };
 
+/// some-images-idx3-ubyte.gz -> some-labels-idx1-ubyte.gz
+fs::path labels_beside(const fs::path& images) {
+  auto name = images.filename().string();
+  for (const auto& [from, to] : {std::pair{"images", "labels"}, {"idx3", "idx1"}, {"idx4", "idx1"}}) {
+    if (const auto at = name.rfind(from); at != std::string::npos) name.replace(at, std::string_view(from).size(), to);
+  }
+  return images.parent_path() / name;
+}
+
+/// Grey or colour pictures of an IDX file.
+class IdxPictures : public Dataset {
+ public:
+  IdxPictures(const fs::path& path, const CropSettings& crop) : crop_(crop) {
+    DataOptions options;
+    options.data = path.string();
+    options.val_share = 0;
+    options.unconditional = !fs::exists(labels_beside(path));
+    pictures_ = open_data(options).train;
+  }
+  int64_t size() const override { return pictures_->size(); }
+  int64_t label(int64_t i) const override { return pictures_->label(i); }
+  std::string name(int64_t i) const override { return pictures_->name(i); }
+  at::Tensor picture(int64_t i) const override {
+    return cropped(with_channels(pictures_->picture(i), 3).contiguous(), crop_);
+  }
+
+ private:
+  CropSettings crop_;
+  std::shared_ptr<const Dataset> pictures_;
+};
+
 }  // namespace
 
 at::Tensor cropped(const at::Tensor& picture, const CropSettings& settings) {
@@ -146,6 +179,7 @@ std::shared_ptr<const Dataset> open_picture_set(const fs::path& path, const Crop
   if (!fs::exists(status)) throw failure({.where = path.string(), .what = "no such file or folder"});
   if (fs::is_directory(status)) return std::make_shared<StoredPictures>(open_folder(path), crop);
   if (is_archive_name(path)) return std::make_shared<StoredPictures>(open_archive(path), crop);
+  if (is_idx_images_name(path.filename().string())) return std::make_shared<IdxPictures>(path, crop);
   return pictures_of_npz(std::make_shared<NpzFile>(path), path.string(), crop);
 }
 

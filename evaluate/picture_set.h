@@ -21,6 +21,7 @@ struct CropSettings {
 /// Pictures to be scored, in a fixed order, as uint8 (H, W, 3):
 /// - a folder with all below it, sorted; where names end with "_classNNN", those alone (a grid beside them is none);
 /// - a tar file (.tar, .tar.gz, .tgz) the same;
+/// - an IDX file of pictures (train-images-idx3-ubyte.gz) with the labels beside it;
 /// - an .npz in ADM's layout: arr_0 uint8 (N, H, W, 3), labels in arr_1 where they are there. Stored archives are
 ///   mapped, compressed ones unpacked.
 /// Labels are those of the names, of class folders (sorted), of arr_1, or -1.

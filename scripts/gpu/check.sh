@@ -64,6 +64,12 @@ sample_agrees() {
   "${compare[@]}" tokens "$out/sample_a.safetensors" "$out/sample_b.safetensors" --least 0.9
 }
 
+evaluate_agrees() {
+  on_both evaluate --generated "$out/pictures" --reference "$out/data/train-images-idx3-ubyte" --features classifier --classifier "$out/classifier" \
+    --metrics fid,pr,prdc --json "$out/evaluate_@.json" || return 1
+  "${compare[@]}" numbers "$out/evaluate_a.json" "$out/evaluate_b.json" --relative 1e-3
+}
+
 say "device $device, prefix $prefix, LibTorch $(find_libtorch), work $work"
 describe_machine >&2
 step "build" build "$prefix" all || summary
@@ -76,5 +82,6 @@ for verb_step in train_classifier train_tokenizer cache_tokens train train_again
 done
 step "encode: tokens of both devices agree (float32)" encode_agrees || true
 step "decode: pictures of both devices within 2 levels (float32)" decode_agrees || true
+step "evaluate: metrics of both devices agree (float32)" evaluate_agrees || true
 step "sample: tokens of both devices agree (float32, same seed)" sample_agrees || true
 summary

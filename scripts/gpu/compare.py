@@ -3,6 +3,7 @@
 
     compare.py tokens A.safetensors B.safetensors --least SHARE    share of equal tokens
     compare.py pictures FOLDER FOLDER --levels N                   PNG files of the same names; largest difference of 255
+    compare.py numbers A.json B.json --relative SHARE              metrics of two calls of evaluate
 """
 import argparse
 import json
@@ -81,16 +82,29 @@ def compare_pictures(first, second, levels):
     return worst <= levels
 
 
+def compare_numbers(first, second, relative):
+    a, b = (json.loads(pathlib.Path(path).read_text())["metrics"] for path in (first, second))
+    if not a or a.keys() != b.keys():
+        sys.exit(f"other metrics: {sorted(a)} and {sorted(b)}")
+    apart = {name: abs(a[name]["value"] - b[name]["value"]) / max(abs(a[name]["value"]), 1e-6) for name in a}
+    worst = max(apart, key=apart.get)
+    print(f"{len(apart)} metrics differ by {apart[worst]:.1e} at most ({worst}), {relative} allowed")
+    return apart[worst] <= relative
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("tokens", "pictures"))
+    parser.add_argument("kind", choices=("tokens", "pictures", "numbers"))
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("--least", type=float, default=1.0)
     parser.add_argument("--levels", type=int, default=0)
+    parser.add_argument("--relative", type=float, default=0)
     arguments = parser.parse_args()
     if arguments.kind == "tokens":
         fits = compare_tokens(arguments.first, arguments.second, arguments.least)
+    elif arguments.kind == "numbers":
+        fits = compare_numbers(arguments.first, arguments.second, arguments.relative)
     else:
         fits = compare_pictures(arguments.first, arguments.second, arguments.levels)
     sys.exit(0 if fits else 1)

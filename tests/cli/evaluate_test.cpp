@@ -143,6 +143,17 @@ TEST_F(EvaluateCommand, FolderTarAndNpzAreTheSamePictures) {
   }
 }
 
+TEST_F(EvaluateCommand, IdxFilesAreSetsToo) {
+  const auto grey = noise_pictures(kGenerated, 4).slice(3, 0, 1).contiguous();  // (N, 6, 6, 1)
+  write_pictures(own("grey"), grey.expand({-1, -1, -1, 3}).contiguous(), false);
+  std::string idx("\0\0\x08\x03\0\0\0\x28\0\0\0\x06\0\0\0\x06", 16);
+  idx.append(static_cast<const char*>(grey.const_data_ptr()), static_cast<size_t>(grey.nbytes()));
+  write_file(own("some-images-idx3-ubyte"), idx);
+  const auto from_folder = numbers(words(own("grey"), path("real"), {"--metrics", "fid"}));
+  const auto from_idx = numbers(words(own("some-images-idx3-ubyte"), path("real"), {"--metrics", "fid"}));
+  EXPECT_EQ(from_idx.at("generated").at("hash"), from_folder.at("generated").at("hash"));
+}
+
 TEST_F(EvaluateCommand, WorkersAndBatchesChangeNothing) {
   const auto one = numbers(words(path("generated"), path("real"), {"--metrics", "fid", "--workers", "0"}));
   const auto many =
