@@ -145,6 +145,7 @@ bool Scoring::read_reference(const StopOnSignal& stop) {
   const bool inception = network_->has_spatial();
   auto wanted = wanted_of(metrics_, inception);
   wanted.scores = false;
+  wanted.spatial |= inception && !options_.save_statistics.empty();
   const bool moments_needed = !reference_.statistics || !options_.save_statistics.empty();
   if (reference_pictures_ && (moments_needed || wanted.rows)) {
     reference_.pictures = read("reference", *reference_pictures_, *network_, wanted, stop);
@@ -159,7 +160,8 @@ bool Scoring::read_reference(const StopOnSignal& stop) {
 }
 
 bool Scoring::read_generated(const Dataset& pictures, const StopOnSignal& stop) {
-  const auto wanted = wanted_of(metrics_, network_->has_spatial());
+  auto wanted = wanted_of(metrics_, network_->has_spatial());
+  wanted.spatial |= network_->has_spatial() && reference_path_.empty() && !options_.save_statistics.empty();
   generated_ = read("generated", pictures, *network_, wanted, stop);
   if (!generated_) return false;
   if (judge_ == nullptr) return true;

@@ -233,7 +233,7 @@ class Work {
                               {"baseline_median_ratio", report.held_out_median_ratio},
                               {"ratio_share", report.ratio_share},
                               {"baseline_ratio_share", report.held_out_ratio_share}}};
-    if (worth_an_interval()) metric.interval = bootstrap_mean_interval(near.to(at::kDouble), seed_);
+    if (worth_an_interval()) metric.interval = share_interval(near.sum().item<int64_t>(), near.numel());
     result_.metrics.push_back(metric);
     result_.neighbours = std::move(report);
   }

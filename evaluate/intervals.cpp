@@ -6,6 +6,7 @@
 #include <string>
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "nextscale/base/error.h"
 #include "nextscale/base/random.h"
@@ -86,6 +87,18 @@ Interval bootstrap_mean_interval(const at::Tensor& values, uint64_t seed, int64_
     means.push_back(wide.index_select(0, drawn).mean().item<double>());
   }
   return percentile_interval(std::move(means));
+}
+
+Interval share_interval(int64_t hits, int64_t n) {
+  if (n < 1 || hits < 0 || hits > n) {
+    throw failure({"interval", "is of no share", "0 to n hits of n at least 1", fmt::format("{} of {}", hits, n)});
+  }
+  constexpr double kNormal95 = 1.959963984540054;
+  const auto count = static_cast<double>(n), share = static_cast<double>(hits) / count;
+  const double square = kNormal95 * kNormal95 / count;
+  const double middle = (share + square / 2) / (1 + square);
+  const double reach = kNormal95 / (1 + square) * std::sqrt(share * (1 - share) / count + square / (4 * count));
+  return {std::max(middle - reach, 0.0), std::min(middle + reach, 1.0)};
 }
 
 Interval percentile_interval(std::vector<double> values) {

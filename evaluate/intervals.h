@@ -34,6 +34,11 @@ Interval parts_interval(double value, const std::vector<double>& of_parts);
 /// @throws Error failure unless n >= 2, resamples >= 40, values finite
 Interval bootstrap_mean_interval(const at::Tensor& values, uint64_t seed, int64_t resamples = 1000);
 
+/// Wilson's score interval (1927) of a share of independent yeses and noes. Also says something where all are the same,
+/// as 0 of 500: a bootstrap would be sure then.
+/// @throws Error failure unless 0 <= hits <= n, n >= 1
+Interval share_interval(int64_t hits, int64_t n);
+
 /// The 2.5th and 97.5th percentile, linear between neighbours (numpy's default).
 Interval percentile_interval(std::vector<double> values);
 

@@ -91,6 +91,21 @@ TEST(Intervals, HoldAMeanInNinetyFiveOfAHundred) {
   bootstrap.expect("bootstrap", 0.94);
 }
 
+TEST(Intervals, HoldAShareEvenWhereItIsSmall) {
+  for (const double truth : {0.02, 0.3}) {
+    testing::Held held;
+    for (uint64_t i = 0; i < 1000; ++i) {
+      const auto hits =
+          (at::rand({200}, make_generator(derived_seed(2, i)), at::kDouble) < truth).sum().item<int64_t>();
+      held.add(share_interval(hits, 200), truth);
+    }
+    held.expect("share of " + std::to_string(truth), 0.95, 0.99);  // few hits are lumpy
+  }
+  EXPECT_EQ(share_interval(0, 500).low, 0);
+  EXPECT_NEAR(share_interval(0, 500).high, 0.0076, 1e-4);  // Wilson's by hand: z^2 / (n + z^2)
+  EXPECT_EQ(share_interval(7, 7).high, 1);
+}
+
 RC_GTEST_PROP(NumpyOrder, IsAPermutationAndAChoiceItsBeginning, ()) {
   const auto n = *rc::gen::inRange<int64_t>(0, 300), m = *rc::gen::inRange<int64_t>(0, n + 1);
   const auto seed = *rc::gen::arbitrary<uint32_t>();
@@ -110,6 +125,7 @@ TEST(Intervals, RefuseWhatHasNoSpread) {
   EXPECT_THAT(message_of([&] { bootstrap_mean_interval(at::ones({1}), 1); }), HasSubstr("at least 2"));
   EXPECT_THAT(message_of([&] { bootstrap_mean_interval(at::full({3}, nan), 1); }), HasSubstr("finite"));
   EXPECT_THAT(message_of([&] { bootstrap_mean_interval(at::ones({5}), 1, 10); }), HasSubstr("at least 40"));
+  EXPECT_THAT(message_of([&] { share_interval(6, 5); }), HasSubstr("6 of 5"));
   EXPECT_THAT(message_of([&] { random_groups(5, 6, 1); }), HasSubstr("1 to 5"));
   EXPECT_THAT(message_of([&] { student_t_95(0); }), HasSubstr("at least 1"));
   std::mt19937 generator(1);
