@@ -98,7 +98,8 @@ Interval share_interval(int64_t hits, int64_t n) {
   const double square = kNormal95 * kNormal95 / count;
   const double middle = (share + square / 2) / (1 + square);
   const double reach = kNormal95 / (1 + square) * std::sqrt(share * (1 - share) / count + square / (4 * count));
-  return {std::max(middle - reach, 0.0), std::min(middle + reach, 1.0)};
+  // Exactly the ends where there is nothing beyond them.
+  return {hits == 0 ? 0.0 : middle - reach, hits == n ? 1.0 : middle + reach};
 }
 
 Interval percentile_interval(std::vector<double> values) {
