@@ -1,6 +1,7 @@
 #include "nextscale/evaluate/evaluation.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -166,7 +167,12 @@ class Work {
     result_.metrics.push_back(metric);
   }
 
-  void add_share(const std::string& name, double value, const Interval& interval, int64_t k) {
+  /// @param of rows that the value is a share of, 0 if it is none
+  void add_share(const std::string& name, double value, Interval interval, int64_t k, int64_t of) {
+    // Where all rows say the same, groups of them have no spread; that is no certainty.
+    if (of > 0 && interval.low <= interval.high && interval.high - interval.low < 1e-9) {
+      interval = share_interval(std::llround(value * static_cast<double>(of)), of);
+    }
     Metric metric{
         .name = name, .title = name, .value = value, .interval = {}, .further = {{"k", static_cast<double>(k)}}};
     if (interval.low <= interval.high) metric.interval = interval;
@@ -199,8 +205,8 @@ class Work {
   void precision_recall() {
     const int64_t k = protocol_.neighbours;
     const auto found = manifold({.k = k, .inside = Inside::closed, .half = options_.half});
-    add_share("precision", found.value.precision, found.precision, k);
-    add_share("recall", found.value.recall, found.recall, k);
+    add_share("precision", found.value.precision, found.precision, k, generated().count());
+    add_share("recall", found.value.recall, found.recall, k, reference().count());
     if (generated().count() != kAdmSamples || reference().count() != kAdmReferences) {
       warn(
           fmt::format("precision and recall move with both counts ({} generated, {} reference here; published ones are "
@@ -211,8 +217,8 @@ class Work {
 
   void density_coverage() {
     const auto found = manifold({.k = kDensityNeighbours, .inside = Inside::open});
-    add_share("density", found.value.density, found.density, kDensityNeighbours);
-    add_share("coverage", found.value.coverage, found.coverage, kDensityNeighbours);
+    add_share("density", found.value.density, found.density, kDensityNeighbours, 0);
+    add_share("coverage", found.value.coverage, found.coverage, kDensityNeighbours, reference().count());
   }
 
   void memorised() {

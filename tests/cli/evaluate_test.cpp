@@ -132,6 +132,14 @@ TEST_F(EvaluateCommand, AllNumbersWithIntervalsAndHowTheyWereMade) {
   EXPECT_FALSE(json.at("warnings").empty()) << "40 pictures are few";
 }
 
+TEST_F(EvaluateCommand, AShareOfAllIsNoCertainty) {
+  const auto precision =
+      numbers(words(path("generated"), path("generated.npz"), {"--metrics", "pr"})).at("metrics").at("precision");
+  EXPECT_EQ(precision.at("value"), 1);
+  EXPECT_EQ(precision.at("high"), 1);
+  EXPECT_NEAR(precision.at("low"), 0.912, 0.001);  // Wilson's of 40 of 40
+}
+
 TEST_F(EvaluateCommand, FolderTarAndNpzAreTheSamePictures) {
   ASSERT_EQ(std::system(("tar -C " + path("generated") + " -cf " + own("set.tar") + " .").c_str()), 0);
   const auto from_folder = numbers(words(path("generated"), path("real"), {"--metrics", "fid"}));
