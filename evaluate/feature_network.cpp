@@ -70,6 +70,16 @@ class InceptionNetwork : public FeatureNetwork {
   c10::Device device_;
 };
 
+/// What a network with features() and logits() says. @param prepared (B, H, W, C) on its device
+template <class Network>
+FeatureBatch seen_by(Network& network, const at::Tensor& prepared) {
+  const at::NoGradGuard no_grad;
+  const FullPrecision full;
+  const auto features = network.features(prepared.permute({0, 3, 1, 2}));
+  const auto logits = network.logits(features);
+  return {.features = features.cpu(), .spatial = {}, .logits = logits.cpu(), .predicted = logits.argmax(1).cpu()};
+}
+
 class Lite0Network : public FeatureNetwork {
  public:
   Lite0Network(EfficientNetLite0 network, c10::Device device) : network_(std::move(network)), device_(device) {
@@ -88,13 +98,7 @@ class Lite0Network : public FeatureNetwork {
     const auto* values = cut.const_data_ptr<uint8_t>();
     std::transform(values, values + cut.numel(), out, [](uint8_t v) { return (static_cast<float>(v) - 127) / 128; });
   }
-  FeatureBatch run(const at::Tensor& prepared) override {
-    const at::NoGradGuard no_grad;
-    const FullPrecision full;
-    const auto features = network_->features(prepared.to(device_).permute({0, 3, 1, 2}));
-    const auto logits = network_->logits(features);
-    return {.features = features.cpu(), .spatial = {}, .logits = logits.cpu(), .predicted = logits.argmax(1).cpu()};
-  }
+  FeatureBatch run(const at::Tensor& prepared) override { return seen_by(*network_, prepared.to(device_)); }
 
  private:
   EfficientNetLite0 network_;
@@ -129,13 +133,7 @@ class ClassifierNetwork : public FeatureNetwork {
       return unit + unit - 1.0f;
     });
   }
-  FeatureBatch run(const at::Tensor& prepared) override {
-    const at::NoGradGuard no_grad;
-    const FullPrecision full;
-    const auto features = network_->features(prepared.to(device_).permute({0, 3, 1, 2}));
-    const auto logits = network_->logits(features);
-    return {.features = features.cpu(), .spatial = {}, .logits = logits.cpu(), .predicted = logits.argmax(1).cpu()};
-  }
+  FeatureBatch run(const at::Tensor& prepared) override { return seen_by(*network_, prepared.to(device_)); }
 
  private:
   Classifier network_;

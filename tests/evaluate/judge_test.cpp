@@ -13,6 +13,7 @@
 #include "nextscale/evaluate/quality.h"
 #include "nextscale/evaluate/samples.h"
 #include "nextscale/tests/support/all_close.h"
+#include "nextscale/tests/support/message_of.h"
 #include "nextscale/tests/support/temporary_directory.h"
 
 namespace nextscale {
@@ -22,6 +23,7 @@ namespace fs = std::filesystem;
 using testing::all_close;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using testing::message_of;
 using testing::TemporaryDirectory;
 using testing::write_file;
 
@@ -73,17 +75,6 @@ Tokenizer small_tokenizer() {
   options.res_blocks = 1;
   options.norm_groups = 4;
   return Tokenizer(options);
-}
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::failure);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  return "no error";
 }
 
 void add_picture(const fs::path& path, int value, int64_t side = kSide) {

@@ -7,20 +7,9 @@
 #include <zlib.h>
 
 #include "nextscale/base/error.h"
+#include "nextscale/tests/support/message_of.h"
 
 namespace nextscale::testing {
-
-/// The one line of the failure that `call` throws.
-inline std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::failure);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  return "no error";
-}
 
 /// What the gzip program makes of content.
 inline std::string gzip(const std::string& content) {

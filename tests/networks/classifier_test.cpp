@@ -8,6 +8,7 @@
 #include "nextscale/base/state_dict.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/tests/support/all_close.h"
+#include "nextscale/tests/support/message_of.h"
 #include "nextscale/tests/support/temporary_directory.h"
 
 namespace nextscale {
@@ -15,6 +16,7 @@ namespace {
 
 using testing::all_close;
 using ::testing::HasSubstr;
+using testing::message_of;
 using testing::TemporaryDirectory;
 
 const ClassifierOptions kSmall{.classes = 3, .channels = 1, .side = 8, .widths = {4, 6, 5}, .feature_width = 7};
@@ -31,17 +33,6 @@ Classifier trained() {
   for (int i = 0; i < 3; ++i) classifier->forward(at::randn({4, 1, 8, 8}));
   classifier->eval();
   return classifier;
-}
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::failure);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(Classifier, GivesFeaturesThatAreNotNegativeAndLogitsOfEveryClass) {

@@ -13,6 +13,7 @@
 #include "nextscale/base/state_dict.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/tests/support/all_close.h"
+#include "nextscale/tests/support/message_of.h"
 #include "nextscale/tests/support/recipe.h"
 #include "nextscale/tests/support/temporary_directory.h"
 
@@ -22,6 +23,7 @@ namespace {
 using testing::all_close;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using testing::message_of;
 using testing::recipe_tensor;
 using testing::TemporaryDirectory;
 
@@ -43,17 +45,6 @@ EfficientNetLite0 made_up() {
 
 at::Tensor pictures(int64_t height, int64_t width) {
   return recipe_tensor("lite0/pictures", {2, 3, height, width}, 1.0, 0.0);
-}
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::failure);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(EfficientNetLite0, HasThePublishedNamesAndShapes) {

@@ -17,17 +17,6 @@ at::Tensor normal(const std::vector<int64_t>& sizes, uint64_t seed) {
   return at::randn(sizes, generator, at::kDouble);
 }
 
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::failure);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
-    return error.what();
-  }
-  return "no error";
-}
-
 void Held::add(const Interval& interval, double truth) {
   EXPECT_LE(interval.low, interval.high);
   ++all_;

@@ -8,14 +8,12 @@
 #include <ATen/core/Tensor.h>
 
 #include "nextscale/evaluate/intervals.h"
+#include "nextscale/tests/support/message_of.h"
 
 namespace nextscale::testing {
 
 /// Standard normal float64 values of a seed.
 at::Tensor normal(const std::vector<int64_t>& sizes, uint64_t seed);
-
-/// The message of the Error failure that a call throws; "no error" if it throws none.
-std::string message_of(const std::function<void()>& call);
 
 /// How often an interval held the truth, and how wide it was, over repetitions with fixed seeds.
 class Held {

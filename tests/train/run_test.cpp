@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "nextscale/base/error.h"
+#include "nextscale/tests/support/message_of.h"
 #include "nextscale/tests/support/temporary_directory.h"
 #include "nextscale/train/metrics_log.h"
 
@@ -22,6 +23,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::message_of;
 using testing::read_file;
 using testing::TemporaryDirectory;
 using testing::write_file;
@@ -29,17 +31,6 @@ using Json = nlohmann::json;
 using TrainingRun = Run;  // gtest's Test::Run hides the name inside tests
 
 const Json kConfig = {{"depth", 4}, {"lr", 0.001}, {"data", {{"hflip", false}, {"crop", "random"}}}, {"threads", 2}};
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::failure);
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  }
-  return "no error";
-}
 
 void open_run(const std::filesystem::path& directory, const Json& config = kConfig,
               const std::string& kind = "transformer") {
