@@ -1,0 +1,427 @@
+#include "nextscale/networks/discriminator.h"
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "nextscale/base/random.h"
+#include "nextscale/base/runtime.h"
+#include "nextscale/base/state_dict.h"
+#include "nextscale/io/weights.h"
+#include "nextscale/networks/dino_discriminator.h"
+#include "nextscale/networks/patch_discriminator.h"
+#include "nextscale/networks/spectral_norm.h"
+#include "nextscale/tests/support/all_close.h"
+#include "nextscale/tests/support/message_of.h"
+#include "nextscale/tests/support/recipe.h"
+#include "nextscale/tests/support/temporary_directory.h"
+
+namespace nextscale {
+namespace {
+
+using testing::all_close;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::recipe_tensor;
+using testing::TemporaryDirectory;
+
+at::Tensor made_up(const std::string& name, const std::vector<int64_t>& shape) {
+  return recipe_tensor("discriminator/" + name, shape, 1.0, 0.0);
+}
+
+SpectralConv1d spectral(const SpectralConv1dOptions& options) {
+  SpectralConv1d convolution(options);
+  convolution->initialise(make_generator(3));
+  return convolution;
+}
+
+at::Tensor entry(const torch::nn::Module& module, const std::string& name) {
+  return find_tensor(state_dict(module), name);
+}
+
+/// Copies of the whole state.
+NamedTensors copied(const torch::nn::Module& module) {
+  NamedTensors copies;
+  for (const auto& [name, tensor] : state_dict(module)) copies.emplace_back(name, tensor.detach().clone());
+  return copies;
+}
+
+bool same(const torch::nn::Module& module, const NamedTensors& earlier) {
+  for (const auto& [name, tensor] : earlier) {
+    if (!entry(module, name).equal(tensor)) return false;
+  }
+  return true;
+}
+
+/// A transformer with everything DINO has, 16 tokens of 32 channels.
+Dino small_trunk() {
+  Dino trunk(DinoOptions{.side = 32, .patch = 8, .width = 32, .depth = 4, .heads = 2});
+  for (auto& [name, tensor] : state_dict(*trunk)) {
+    const bool is_norm_weight = name.find("norm") != std::string::npos && name.ends_with("weight");
+    tensor.copy_(recipe_tensor("trunk/" + name, tensor.sizes().vec(), 0.25, is_norm_weight ? 1 : 0));
+  }
+  return trunk;
+}
+
+DinoDiscriminator small_dino(HeadNormKind norm = HeadNormKind::virtual_batch) {
+  DinoDiscriminator network(small_trunk(), norm);
+  network->initialise(make_generator(5));
+  return network;
+}
+
+TEST(SpectralConv1d, LargestSingularValueBecomesOne) {
+  const at::NoGradGuard no_grad;
+  auto convolution = spectral({.in = 7, .out = 5});
+  const auto every_column = at::eye(7).unsqueeze(0);  // the answer is the weight itself
+  for (int i = 0; i < 300; ++i) convolution(every_column);
+  EXPECT_NEAR(at::linalg_svdvals(convolution(every_column)[0])[0].item<double>(), 1, 1e-5);
+
+  auto wide = spectral({.in = 4, .out = 6, .kernel = 3, .circular = true});
+  for (int i = 0; i < 300; ++i) wide(made_up("x", {1, 4, 9}));
+  const auto matrix = entry(*wide, "weight_orig").flatten(1);
+  const auto estimate = entry(*wide, "weight_u").dot(matrix.mv(entry(*wide, "weight_v")));
+  EXPECT_NEAR((estimate / at::linalg_svdvals(matrix)[0]).item<double>(), 1, 1e-5);
+}
+
+TEST(SpectralConv1d, OnlyTrainingImprovesTheEstimate) {
+  const at::NoGradGuard no_grad;
+  auto convolution = spectral({.in = 7, .out = 5});
+  const auto x = made_up("x", {2, 7, 6});
+  convolution->eval();
+  const auto before = copied(*convolution);
+  const auto first = convolution(x);
+  EXPECT_TRUE(same(*convolution, before));
+  EXPECT_TRUE(convolution(x).equal(first));
+  convolution->train();
+  convolution(x);
+  EXPECT_FALSE(entry(*convolution, "weight_u").equal(find_tensor(before, "weight_u")));
+  EXPECT_FALSE(entry(*convolution, "weight_v").equal(find_tensor(before, "weight_v")));
+  EXPECT_TRUE(entry(*convolution, "weight_orig").equal(find_tensor(before, "weight_orig")));
+}
+
+TEST(SpectralConv1d, GradientIsThatOfDifferencesWithConstantDirections) {
+  auto convolution = spectral({.in = 3, .out = 4, .kernel = 3, .circular = true});
+  convolution->to(at::kDouble);
+  auto x = made_up("x", {2, 3, 7}).to(at::kDouble).requires_grad_();
+  const auto coefficients = made_up("coefficients", {2, 4, 7}).to(at::kDouble);
+  const auto loss = [&] { return (convolution(x) * coefficients).sum(); };
+  loss().backward();  // in training mode: u and v have moved, the gradient is the one at the new ones
+  convolution->eval();
+  for (const auto& [name, leaf] : NamedTensors{
+           {"weight_orig", entry(*convolution, "weight_orig")}, {"bias", entry(*convolution, "bias")}, {"x", x}}) {
+    const at::NoGradGuard no_grad;
+    auto values = leaf.view(-1);
+    for (int64_t i = 0; i < values.numel(); ++i) {
+      const double value = values[i].item<double>(), step = 1e-5;
+      values[i] = value + step;
+      const double above = loss().item<double>();
+      values[i] = value - step;
+      const double below = loss().item<double>();
+      values[i] = value;
+      const double expected = (above - below) / (2 * step), got = leaf.grad().view(-1)[i].item<double>();
+      ASSERT_NEAR(got, expected, 1e-6 * (1 + std::abs(expected))) << name << " " << i;
+    }
+  }
+}
+
+TEST(SpectralConv1d, TwoForwardsMayStandBeforeOneBackward) {
+  auto together = spectral({.in = 3, .out = 4, .kernel = 3}), apart = spectral({.in = 3, .out = 4, .kernel = 3});
+  const auto x = made_up("x", {2, 3, 7}), y = made_up("y", {2, 3, 7});
+  const auto first = together(x).square().sum(), second = together(y).square().sum();
+  (first + second).backward();
+  apart(x).square().sum().backward();
+  apart(y).square().sum().backward();
+  EXPECT_TRUE(all_close(entry(*together, "weight_orig").grad(), entry(*apart, "weight_orig").grad(),
+                        {.relative = 1e-5, .absolute = 1e-3}));
+}
+
+TEST(SpectralConv1d, CircularPaddingMakesARing) {
+  const at::NoGradGuard no_grad;
+  const auto x = made_up("x", {1, 3, 12});
+  for (const bool circular : {true, false}) {
+    auto convolution = spectral({.in = 3, .out = 2, .kernel = 9, .circular = circular});
+    convolution->eval();
+    const auto rolled = convolution(x.roll(5, 2)), expected = convolution(x).roll(5, 2);
+    EXPECT_EQ(rolled.sizes(), at::IntArrayRef({1, 2, 12}));
+    EXPECT_EQ(rolled.allclose(expected, 1e-4, 1e-5), circular);
+  }
+}
+
+TEST(SpectralConv1d, StaysInFloat32UnderAutocast) {
+  const at::NoGradGuard no_grad;
+  auto convolution = spectral({.in = 7, .out = 5, .kernel = 3});
+  convolution->eval();
+  const auto x = made_up("x", {2, 7, 6});
+  const auto expected = convolution(x);
+  const AutocastGuard autocast(c10::kCPU, at::kBFloat16);
+  EXPECT_TRUE(convolution(x).equal(expected));
+  EXPECT_EQ(convolution(x.to(at::kBFloat16)).scalar_type(), at::kFloat);
+}
+
+TEST(HeadNorm, VirtualBatchesKnowNothingOfEachOther) {
+  const at::NoGradGuard no_grad;
+  HeadNorm norm(4, HeadNormKind::virtual_batch);
+  auto x = made_up("x", {12, 4, 9});
+  const auto before = norm(x);
+  for (int64_t part = 0; part < 2; ++part) {  // 12 samples are two parts of 6
+    const auto values = before.slice(0, 6 * part, 6 * part + 6).transpose(0, 1).flatten(1);
+    EXPECT_TRUE(all_close(values.mean(1), at::zeros({4}), {.absolute = 1e-6}));
+    EXPECT_TRUE(all_close(values.var(1, /*unbiased=*/false), at::ones({4}), {.absolute = 1e-4}));
+  }
+  x[2] *= 3;
+  const auto after = norm(x);
+  EXPECT_TRUE(after.slice(0, 6).equal(before.slice(0, 6)));
+  for (int64_t i = 0; i < 6; ++i) EXPECT_FALSE(after[i].equal(before[i])) << i;
+  norm->eval();
+  EXPECT_TRUE(norm(x).equal(after)) << "statistics of the batch, always";
+}
+
+TEST(HeadNorm, BatchHasRunningStatisticsInEvaluation) {
+  const at::NoGradGuard no_grad;
+  HeadNorm norm(4, HeadNormKind::batch);
+  const auto x = made_up("x", {6, 4, 9}) * 2 + 1;
+  norm->eval();
+  EXPECT_TRUE(all_close(norm(x), x, {.relative = 1e-5, .absolute = 1e-5})) << "of none yet";
+  norm->train();
+  for (int i = 0; i < 200; ++i) norm(x);
+  norm->eval();
+  EXPECT_TRUE(all_close(entry(*norm, "running_mean"), x.mean(at::IntArrayRef({0, 2})), {.absolute = 1e-5}));
+  EXPECT_EQ(entry(*norm, "num_batches_tracked").item<int64_t>(), 200);
+  EXPECT_TRUE(all_close(norm(x[0].unsqueeze(0)), norm(x)[0].unsqueeze(0), {.absolute = 1e-6}));
+}
+
+TEST(VirtualBatches, AreAsFewAsPossibleAndEqual) {
+  const std::vector<std::pair<int64_t, int64_t>> expected{{1, 1}, {7, 1}, {8, 1}, {10, 2}, {12, 2}, {16, 2}, {18, 3}};
+  for (const auto& [batch, parts] : expected) EXPECT_EQ(virtual_batches(batch), parts) << batch;
+  EXPECT_THAT(message_of([] { virtual_batches(9); }),
+              AllOf(HasSubstr("virtual batch norm"), HasSubstr("expected 8 or 10, got 9")));
+  EXPECT_THAT(message_of([] { virtual_batches(17); }), HasSubstr("expected 16 or 18, got 17"));
+}
+
+TEST(PatchDiscriminator, SmallestSideGivesOneLogit) {
+  for (const auto& [layers, side] : std::vector<std::pair<int64_t, int64_t>>{{1, 6}, {2, 12}, {3, 24}, {5, 96}}) {
+    PatchDiscriminator network(PatchDiscriminatorOptions{.width = 4, .layers = layers});
+    network->initialise(make_generator(1));
+    ASSERT_EQ(network->smallest_side(), side);
+    EXPECT_EQ(network->forward(made_up("x", {2, 3, side, side})).sizes(), at::IntArrayRef({2, 1, 1, 1}));
+    EXPECT_THAT(message_of([&] { network->forward(made_up("x", {2, 3, side, side - 1})); }),
+                AllOf(HasSubstr("too small for one logit"), HasSubstr("at least " + std::to_string(side)),
+                      HasSubstr("got " + std::to_string(side) + " x " + std::to_string(side - 1))));
+  }
+}
+
+TEST(PatchDiscriminator, WidthsStopAtEightTimesTheFirst) {
+  PatchDiscriminator network(PatchDiscriminatorOptions{.channels = 1, .width = 4, .layers = 5});
+  EXPECT_EQ(entry(*network, "main.0.weight").sizes(), at::IntArrayRef({4, 1, 4, 4}));
+  EXPECT_EQ(entry(*network, "main.8.weight").sizes(), at::IntArrayRef({32, 16, 4, 4}));
+  EXPECT_EQ(entry(*network, "main.14.weight").sizes(), at::IntArrayRef({32, 32, 4, 4}));
+  EXPECT_EQ(entry(*network, "main.17.weight").sizes(), at::IntArrayRef({1, 32, 4, 4}));
+}
+
+TEST(PatchDiscriminator, EveryLogitSeesOnePatch) {
+  PatchDiscriminator network(PatchDiscriminatorOptions{.width = 4});
+  network->initialise(make_generator(1));
+  network->eval();
+  auto pictures = made_up("x", {1, 3, 128, 128}).requires_grad_();
+  network->forward(pictures)[0][0][7][7].backward();
+  const auto seen = pictures.grad().abs().sum(1)[0] > 0;  // (128, 128)
+  const auto rows = seen.any(1).nonzero(), columns = seen.any(0).nonzero();
+  EXPECT_EQ((rows.max() - rows.min() + 1).item<int64_t>(), 70);
+  EXPECT_EQ((columns.max() - columns.min() + 1).item<int64_t>(), 70);
+}
+
+TEST(PatchDiscriminator, TakesGreyPicturesIfToldSo) {
+  PatchDiscriminator network(PatchDiscriminatorOptions{.channels = 1, .width = 4, .layers = 2});
+  network->initialise(make_generator(1));
+  EXPECT_EQ(network->forward(made_up("grey", {2, 1, 16, 20})).sizes(), at::IntArrayRef({2, 1, 2, 3}));
+  EXPECT_THAT(message_of([&] { network->forward(made_up("x", {2, 3, 16, 20})); }),
+              HasSubstr("expected (B, 1, h, w), got (2, 3, 16, 20)"));
+}
+
+TEST(PatchDiscriminator, EvaluationLeavesTheStatistics) {
+  const at::NoGradGuard no_grad;
+  PatchDiscriminator network(PatchDiscriminatorOptions{.width = 4});
+  network->initialise(make_generator(1));
+  const auto pictures = made_up("x", {2, 3, 32, 32});
+  network->eval();
+  const auto before = copied(*network);
+  network->forward(pictures);
+  EXPECT_TRUE(same(*network, before));
+  network->train();
+  network->forward(pictures);
+  EXPECT_FALSE(same(*network, before));
+  const AutocastGuard autocast(c10::kCPU, at::kBFloat16);
+  EXPECT_TRUE(network->forward(pictures).isfinite().all().item<bool>());
+}
+
+TEST(Discriminator, FirstWeightsComeFromTheGeneratorAlone) {
+  const std::vector<std::function<std::shared_ptr<Discriminator>()>> makers{
+      [] { return PatchDiscriminator(PatchDiscriminatorOptions{.width = 16}).ptr(); },
+      [] { return DinoDiscriminator(small_trunk(), HeadNormKind::batch).ptr(); }};
+  for (const auto& make : makers) {
+    const auto one = make(), other = make();
+    at::manual_seed(1);
+    const auto undisturbed = at::rand({4});
+    at::manual_seed(1);
+    one->initialise(make_generator(7));
+    EXPECT_TRUE(at::rand({4}).equal(undisturbed)) << "the global generator was drawn from";
+    other->initialise(make_generator(7));
+    EXPECT_TRUE(same(*other, copied(*one)));
+    other->initialise(make_generator(8));
+    EXPECT_FALSE(same(*other, copied(*one)));
+    // A network that has been trained begins anew.
+    for (const auto& [name, tensor] : state_dict(*other)) at::Tensor(tensor).detach().fill_(3);
+    other->initialise(make_generator(7));
+    EXPECT_TRUE(same(*other, copied(*one)));
+  }
+}
+
+TEST(Discriminator, FirstWeightsAreOfThePublishedSize) {
+  PatchDiscriminator patches(PatchDiscriminatorOptions{});
+  patches->initialise(make_generator(7));
+  EXPECT_NEAR(entry(*patches, "main.8.weight").std().item<double>(), 0.02, 1e-4);
+  EXPECT_NEAR(entry(*patches, "main.9.weight").mean().item<double>(), 1, 5e-3);
+  EXPECT_NEAR(entry(*patches, "main.9.weight").std().item<double>(), 0.02, 2e-3);
+  EXPECT_EQ(entry(*patches, "main.0.bias").abs().max().item<double>(), 0);
+  auto heads = small_dino();
+  EXPECT_NEAR(entry(*heads, "heads.4.1.fn.0.weight_orig").std().item<double>(), 0.02, 1e-3);
+  EXPECT_NEAR(entry(*heads, "heads.4.1.fn.0.weight_u").norm().item<double>(), 1, 1e-6);
+  EXPECT_NEAR(entry(*heads, "heads.4.1.fn.0.weight_v").norm().item<double>(), 1, 1e-6);
+  EXPECT_FALSE(entry(*heads, "heads.0.0.0.weight_u").equal(entry(*heads, "heads.1.0.0.weight_u")));
+}
+
+TEST(DinoDiscriminator, TrainsItsHeadsAlone) {
+  auto network = small_dino();
+  EXPECT_EQ(state_dict(*network).size(), 80U);
+  for (const auto& [name, tensor] : state_dict(*network)) EXPECT_TRUE(name.starts_with("heads.")) << name;
+  auto pictures = made_up("x", {2, 3, 24, 40}).requires_grad_();
+  const auto logits = network->logits(pictures);
+  EXPECT_EQ(logits.sizes(), at::IntArrayRef({2, 5 * 16}));
+  logits.square().mean().backward();
+  EXPECT_GT(pictures.grad().norm().item<double>(), 0);
+  for (const auto& [name, parameter] : named_parameters(*network)) EXPECT_TRUE(parameter.grad().defined()) << name;
+}
+
+TEST(DinoDiscriminator, TheTrunkMovesWithTheModule) {
+  const auto trunk = small_trunk();
+  const std::shared_ptr<Discriminator> network = DinoDiscriminator(trunk).ptr();
+  network->initialise(make_generator(5));
+  network->to(at::kDouble);
+  EXPECT_EQ(trunk->parameters().front().scalar_type(), at::kDouble);
+  const auto logits = network->forward(made_up("x", {2, 3, 24, 40}).to(at::kDouble), make_generator(1));
+  EXPECT_EQ(logits.scalar_type(), at::kDouble);
+}
+
+TEST(DinoDiscriminator, GreyPicturesAreRepeated) {
+  const at::NoGradGuard no_grad;
+  auto network = small_dino(HeadNormKind::group);
+  network->eval();
+  for (const int64_t side : {20, 32, 50}) {
+    const auto grey = made_up("grey", {2, 1, side, side});
+    EXPECT_TRUE(all_close(network->logits(grey), network->logits(grey.expand({2, 3, side, side})), {.absolute = 1e-6}));
+  }
+  EXPECT_THAT(message_of([&] { network->logits(made_up("x", {2, 2, 32, 32})); }),
+              HasSubstr("expected (B, 3 or 1, h, w), got (2, 2, 32, 32)"));
+}
+
+TEST(DinoDiscriminator, RefusesABatchThatDoesNotDivide) {
+  const std::vector<int64_t> nine{9, 3, 32, 32};
+  EXPECT_THAT(message_of([&] { small_dino()->check(nine); }), HasSubstr("expected 8 or 10, got 9"));
+  EXPECT_EQ(message_of([&] { small_dino(HeadNormKind::batch)->check(nine); }), "no error");
+}
+
+TEST(DinoDiscriminator, LargePicturesAreSometimesCut) {
+  const at::NoGradGuard no_grad;
+  auto network = small_dino(HeadNormKind::group);
+  network->eval();
+  const auto pictures = made_up("x", {2, 3, 48, 40});
+  bool has_cut = false, has_shrunk = false;
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    const auto crop = draw_dino_crop(48, 40, make_generator(seed), 32);
+    (crop ? has_cut : has_shrunk) = true;
+    const auto logits = network->forward(pictures, make_generator(seed));
+    EXPECT_TRUE(logits.equal(network->logits(pictures, crop)));
+    if (!crop) continue;
+    const auto part = pictures.slice(2, crop->top, crop->top + 32).slice(3, crop->left, crop->left + 32);
+    EXPECT_TRUE(all_close(logits, network->logits(part.contiguous()), {.absolute = 1e-5}));
+  }
+  EXPECT_TRUE(has_cut && has_shrunk);
+}
+
+TEST(DinoCrop, IsDrawnForHalfOfTheLargePictures) {
+  auto draws = make_generator(2);
+  int64_t cut = 0, highest = 0, widest = 0;
+  for (int i = 0; i < 4000; ++i) {
+    const auto crop = draw_dino_crop(256, 230, draws);
+    if (!crop) continue;
+    ++cut;
+    ASSERT_TRUE(crop->top >= 0 && crop->top <= 32 && crop->left >= 0 && crop->left <= 6);
+    highest = std::max(highest, crop->top);
+    widest = std::max(widest, crop->left);
+  }
+  EXPECT_NEAR(static_cast<double>(cut) / 4000, 0.5, 0.03);
+  EXPECT_EQ(highest, 32);
+  EXPECT_EQ(widest, 6);
+  const auto state = generator_state(draws).clone();
+  for (const auto& [height, width] : std::vector<std::pair<int64_t, int64_t>>{{224, 224}, {64, 64}, {300, 200}}) {
+    EXPECT_FALSE(draw_dino_crop(height, width, draws).has_value());
+  }
+  EXPECT_TRUE(generator_state(draws).equal(state)) << "smaller pictures draw nothing";
+}
+
+TEST(Dino, TapsStayFloat32UnderAutocast) {
+  const at::NoGradGuard no_grad;
+  auto trunk = small_trunk();
+  const auto pictures = made_up("x", {2, 3, 32, 48});
+  const auto expected = trunk->taps(pictures);
+  const AutocastGuard autocast(c10::kCPU, at::kBFloat16);
+  const auto taps = trunk->taps(pictures);
+  ASSERT_EQ(taps.size(), 5U);
+  for (size_t k = 0; k < taps.size(); ++k) {
+    EXPECT_EQ(taps[k].scalar_type(), at::kFloat);
+    EXPECT_EQ(taps[k].sizes(), at::IntArrayRef({2, 32, 24}));
+    EXPECT_LE(((taps[k] - expected[k]).norm() / expected[k].norm()).item<double>(), 1e-2) << k;
+  }
+  EXPECT_EQ(trunk->class_token(pictures).sizes(), at::IntArrayRef({2, 32}));
+}
+
+TEST(Dino, RefusesWhatDoesNotFitWithOneLine) {
+  EXPECT_THAT(message_of([] { small_trunk()->taps(made_up("x", {2, 3, 32, 36})); }),
+              AllOf(HasSubstr("no multiples of a patch"), HasSubstr("(2, 3, 32, 36)")));
+  EXPECT_THAT(message_of([] { dino_prepare(made_up("x", {1, 3, 250, 250}), DinoCrop{.top = 27, .left = 0}); }),
+              HasSubstr("the crop leaves the picture"));
+  EXPECT_THAT(message_of([] { dino_prepare(made_up("x", {3, 64, 64})); }), HasSubstr("got (3, 64, 64)"));
+}
+
+TEST(Dino, ComesBackFromItsFile) {
+  const TemporaryDirectory folder;
+  const auto path = folder / "dino_deitsmall16_pretrain.pth";
+  EXPECT_THAT(
+      message_of([&] { load_dino(path); }),
+      AllOf(HasSubstr(path.string()), HasSubstr("'scripts/download-weights.sh FOLDER dino_deitsmall16_pretrain.pth'")));
+  const Dino published;
+  EXPECT_EQ(state_dict(*published).size(), 150U);
+  write_pth(path, state_dict(*published));
+  auto again = load_dino(path, DinoOptions::Gelu::erf);
+  EXPECT_TRUE(same(*again, state_dict(*published)));
+  EXPECT_FALSE(again->is_training());
+  EXPECT_EQ(again->options().gelu, DinoOptions::Gelu::erf);
+  for (const auto& parameter : again->parameters()) EXPECT_FALSE(parameter.requires_grad());
+
+  auto broken = copied(*published);
+  broken.back().second[3] = std::nan("");
+  write_pth(path, broken);
+  EXPECT_THAT(message_of([&] { load_dino(path); }), AllOf(HasSubstr("norm.bias"), HasSubstr("not finite")));
+  broken.pop_back();
+  write_pth(path, broken);
+  EXPECT_THAT(message_of([&] { load_dino(path); }), AllOf(HasSubstr("norm.bias"), HasSubstr("missing")));
+}
+
+}  // namespace
+}  // namespace nextscale
