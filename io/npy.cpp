@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "nextscale/base/error.h"
-#include "nextscale/io/npy_header.h"
 
 namespace nextscale {
 namespace {
@@ -73,17 +72,23 @@ SharedBytes little_endian(const SharedBytes& data, size_t item) {
 /// First index fastest -> last index fastest.
 SharedBytes c_order(const SharedBytes& data, const std::vector<int64_t>& shape, size_t item) {
   return rebuilt(data, [&](const std::byte* in, std::byte* out) {
-    const auto dimensions = shape.size();
-    std::vector<size_t> index(dimensions, 0), stride(dimensions, item);  // bytes, in `in`
-    for (size_t d = 1; d < dimensions; ++d) stride[d] = stride[d - 1] * static_cast<size_t>(shape[d - 1]);
+    struct Axis {
+      size_t size, stride, index;  // the stride in bytes, in `in`
+    };
+    std::vector<Axis> axes;
+    for (size_t stride = item; const auto size : shape) {
+      axes.push_back({static_cast<size_t>(size), stride, 0});
+      stride *= static_cast<size_t>(size);
+    }
     size_t from = 0;
     for (size_t to = 0; to < data.bytes.size(); to += item) {
       std::memcpy(out + to, in + from, item);
-      for (size_t d = dimensions; d-- > 0;) {
-        from += stride[d];
-        if (++index[d] < static_cast<size_t>(shape[d])) break;
-        from -= stride[d] * index[d];
-        index[d] = 0;
+      for (size_t d = axes.size(); d-- > 0;) {
+        auto& axis = axes[d];
+        from += axis.stride;
+        if (++axis.index < axis.size) break;
+        from -= axis.stride * axis.index;
+        axis.index = 0;
       }
     }
   });
@@ -116,9 +121,13 @@ NpyArray parse_npy(const SharedBytes& file, const std::string& where) {
                    fmt::format("{} bytes", length)});
   }
   auto header = parse_npy_header(as_text(cursor.take(length, "header")), where);
+  return npy_array(std::move(header), {file.owner, cursor.take(cursor.left(), "values")}, where);
+}
+
+NpyArray npy_array(NpyHeader header, const SharedBytes& values, const std::string& where) {
   const auto type = type_of(header.descr, where);
   const auto bytes = tensor_bytes(type.dtype, header.shape, where);
-  const auto data = cursor.take(cursor.left(), "values");
+  const auto& data = values.bytes;
   if (bytes != static_cast<int64_t>(data.size())) {
     throw failure({where, "values have the wrong size",
                    fmt::format("{} bytes for {} {}", bytes, numpy_name(type.dtype), shape_text(header.shape)),
@@ -128,7 +137,7 @@ NpyArray parse_npy(const SharedBytes& file, const std::string& where) {
   if (type.dtype == Dtype::boolean && std::any_of(data.begin(), data.end(), wrong)) {
     throw failure({where, "truth values hold another byte", "0 or 1", {}});
   }
-  NpyArray array{.dtype = type.dtype, .shape = std::move(header.shape), .data = {file.owner, data}};
+  NpyArray array{.dtype = type.dtype, .shape = std::move(header.shape), .data = values};
   const auto item = static_cast<size_t>(item_bytes(array.dtype));
   if (type.big_endian) array.data = little_endian(array.data, item);
   if (header.fortran_order && array.shape.size() > 1) array.data = c_order(array.data, array.shape, item);

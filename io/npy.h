@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "nextscale/io/bytes.h"
+#include "nextscale/io/npy_header.h"
 #include "nextscale/io/safetensors.h"
 
 namespace nextscale {
@@ -29,6 +30,11 @@ struct NpyArray {
 /// unknown types, sizes that do not fit the bytes that are there (nothing of a claimed size is allocated), truth values
 /// other than 0 and 1
 NpyArray parse_npy(const SharedBytes& file, const std::string& where);
+
+/// The array whose header and values are known, in the same way.
+/// @param values  all of them, in the header's order and type
+/// @throws Error failure as parse_npy
+NpyArray npy_array(NpyHeader header, const SharedBytes& values, const std::string& where);
 
 /// Magic, version and header of an array in C order, a multiple of 64 bytes; the values follow.
 /// @throws Error failure naming `where`: BF16, which numpy does not have, or too many dimensions

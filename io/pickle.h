@@ -31,7 +31,8 @@ enum class PickleKind : uint8_t {
   tuple,
   dict,        ///< parts: key, value, key, value, … as they were set
   global,      ///< text: "module.name" of the allow-list
-  object,      ///< parts: what is called (a global), its arguments (a tuple). Nothing was called
+  object,      ///< parts: what is called (a global), its arguments (a tuple), its state if one is set (BUILD);
+               ///< nothing was called or set
   persistent,  ///< parts: the identifier of something that lies outside the pickle
 };
 std::string_view kind_name(PickleKind kind);  ///< for errors: "an integer"
@@ -59,8 +60,8 @@ struct PickleTree {
 };
 
 /// Reads one pickle of protocol 2 to 5 and runs nothing of it: a global must be on the allow-list and stays a name, a
-/// call becomes an `object`. collections.OrderedDict becomes a dict, builtins.set a list; the state that is set on an
-/// object (BUILD, the state dict's _metadata) is left out.
+/// call becomes an `object`. collections.OrderedDict becomes a dict, builtins.set a list; the state that is set on a
+/// dict (BUILD, the state dict's _metadata) is left out.
 /// @param where    names the pickle in errors
 /// @param allowed  says whether "module.name" may occur
 /// @throws Error failure naming the byte: cut off, an unknown operation, a global that is not allowed, limits

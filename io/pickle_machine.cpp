@@ -175,10 +175,15 @@ PickleMachine::Ids PickleMachine::values_for(const Ids& arguments, bool pairs) {
 }
 
 void PickleMachine::build() {
-  pop();  // attributes: a file of weights needs none of them
-  const auto kind = tree_.nodes[top()].kind;
-  if (kind != PickleKind::dict && kind != PickleKind::object) {
-    throw wrong("pickle sets attributes", "those of a dict or tensor", "those of " + std::string(kind_name(kind)));
+  const auto state = pop();
+  auto& built = tree_.nodes[top()];
+  if (built.kind == PickleKind::object) {
+    auto& parts = std::get<Ids>(built.value);
+    parts.resize(2);  // an earlier state goes
+    parts.push_back(state);
+  } else if (built.kind != PickleKind::dict) {  // a state dict's attributes are not needed
+    throw wrong("pickle sets attributes", "those of a dict or tensor",
+                "those of " + std::string(kind_name(built.kind)));
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "nextscale/base/error.h"
 #include "nextscale/io/pickle_text.h"
+#include "nextscale/io/pickle_values.h"
 
 namespace nextscale {
 namespace {
@@ -41,20 +42,6 @@ bool is_storage_class(std::string_view name) {
   name.remove_prefix(6);
   return std::all_of(name.begin(), name.end(),
                      [](char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); });
-}
-
-int64_t count_at(const PickleTree& tree, PickleId id, const char* what, const std::string& here) {
-  const auto& node = tree.at(id);
-  if (node.kind == PickleKind::big_integer) {
-    throw failure({here, fmt::format("{} does not fit 64 bits", what), {}, printable(node.text(), 40)});
-  }
-  if (node.kind != PickleKind::integer) {
-    throw failure({here, fmt::format("{} is damaged", what), "an integer", std::string(kind_name(node.kind))});
-  }
-  if (node.integer() < 0) {
-    throw failure({here, fmt::format("{} may not be negative", what), {}, fmt::format("{}", node.integer())});
-  }
-  return node.integer();
 }
 
 /// Newer files number storages with texts, old ones sometimes with integers.
@@ -109,15 +96,15 @@ StorageClaim storage_claim(const PickleTree& tree, PickleId persistent, const st
                    type.kind == PickleKind::global ? printable(type.text(), 60) : std::string(kind_name(type.kind))});
   }
   claim.key = key_at(tree, parts[2], here);
-  claim.count = count_at(tree, parts[4], "size of its storage", here);
+  claim.count = pickle_integer(tree, parts[4], "size of its storage", here);
   claim.view_count = claim.count;
   if (parts.size() > 5 && tree.at(parts[5]).kind != PickleKind::none) {
     const auto& view = tree.at(parts[5]);  // (key of the view, offset, size)
     if (view.kind != PickleKind::tuple || view.parts().size() != 3) {
       throw failure({here, "view of a storage is damaged", "a tuple of 3", std::string(kind_name(view.kind))});
     }
-    claim.view_begin = count_at(tree, view.parts()[1], "offset of its storage", here);
-    claim.view_count = count_at(tree, view.parts()[2], "size of its storage", here);
+    claim.view_begin = pickle_integer(tree, view.parts()[1], "offset of its storage", here);
+    claim.view_count = pickle_integer(tree, view.parts()[2], "size of its storage", here);
   }
   int64_t bytes = 0;
   if (!checked_multiply(claim.count, claim.item(), &bytes)) {

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "nextscale/base/error.h"
-#include "nextscale/io/pickle_text.h"
+#include "nextscale/io/pickle_values.h"
 
 namespace nextscale {
 namespace {
@@ -14,48 +14,16 @@ constexpr std::string_view kParameter = "torch._utils._rebuild_parameter";
 constexpr std::string_view kPlain = "torch._utils._rebuild_tensor", kSecond = "torch._utils._rebuild_tensor_v2",
                            kThird = "torch._utils._rebuild_tensor_v3";
 
-std::string_view called(const PickleTree& tree, PickleId id) {
-  const auto& node = tree.at(id);
-  return node.kind == PickleKind::object ? tree.at(node.parts()[0]).text() : std::string_view();
-}
-const std::vector<PickleId>& arguments(const PickleTree& tree, PickleId id) {
-  return tree.at(tree.at(id).parts()[1]).parts();
-}
-
-int64_t integer(const PickleTree& tree, PickleId id, const char* what, const std::string& here) {
-  const auto& node = tree.at(id);
-  if (node.kind == PickleKind::big_integer) {
-    throw failure({here, fmt::format("{} does not fit 64 bits", what), {}, printable(node.text(), 40)});
-  }
-  if (node.kind != PickleKind::integer) {
-    throw failure({here, fmt::format("{} is damaged", what), "an integer", std::string(kind_name(node.kind))});
-  }
-  if (node.integer() < 0) {
-    throw failure({here, fmt::format("{} may not be negative", what), {}, fmt::format("{}", node.integer())});
-  }
-  return node.integer();
-}
-
 /// A tuple, a list or torch.Size(tuple).
-std::vector<int64_t> integers(const PickleTree& tree, PickleId id, const char* what, const std::string& here) {
-  if (called(tree, id) == "torch.Size" && arguments(tree, id).size() == 1) id = arguments(tree, id)[0];
-  const auto& node = tree.at(id);
-  if (node.kind != PickleKind::tuple && node.kind != PickleKind::list) {
-    throw failure({here, fmt::format("{} is damaged", what), "a tuple", std::string(kind_name(node.kind))});
-  }
-  if (node.parts().size() > kSafetensorsDimensionLimit) {
-    throw failure({here, fmt::format("{} has too many dimensions", what),
-                   fmt::format("at most {}", kSafetensorsDimensionLimit), fmt::format("{}", node.parts().size())});
-  }
-  std::vector<int64_t> values;
-  for (const auto part : node.parts()) values.push_back(integer(tree, part, what, here));
-  return values;
+std::vector<int64_t> sizes(const PickleTree& tree, PickleId id, const char* what, const std::string& here) {
+  const bool is_size = pickle_called(tree, id) == "torch.Size" && pickle_arguments(tree, id).size() == 1;
+  return pickle_integers(tree, is_size ? pickle_arguments(tree, id)[0] : id, what, here);
 }
 
 /// A parameter holds its tensor as the first argument. Nobody nests them, so few steps are enough.
 PickleId without_parameter(const PickleTree& tree, PickleId id) {
-  for (int step = 0; step < 4 && called(tree, id) == kParameter && !arguments(tree, id).empty(); ++step) {
-    id = arguments(tree, id)[0];
+  for (int step = 0; step < 4 && pickle_called(tree, id) == kParameter && !pickle_arguments(tree, id).empty(); ++step) {
+    id = pickle_arguments(tree, id)[0];
   }
   return id;
 }
@@ -87,19 +55,19 @@ void check_bounds(const PthTensor& tensor, int64_t available, const std::string&
 }  // namespace
 
 bool is_tensor(const PickleTree& tree, PickleId id) {
-  const auto name = called(tree, id);
+  const auto name = pickle_called(tree, id);
   return name == kParameter || name == kPlain || name == kSecond || name == kThird;
 }
 
 PthTensor rebuild_tensor(const PickleTree& tree, PickleId id, PthStorages& storages, const std::string& here) {
   id = without_parameter(tree, id);
-  const auto name = called(tree, id);
+  const auto name = pickle_called(tree, id);
   const size_t fewest = name == kPlain ? 4 : name == kSecond ? 6 : 7;  // then flags, hooks and the dtype
-  if (!is_tensor(tree, id) || name == kParameter || arguments(tree, id).size() < fewest) {
+  if (!is_tensor(tree, id) || name == kParameter || pickle_arguments(tree, id).size() < fewest) {
     throw failure(
         {here, "tensor is damaged", "storage, offset, shape and strides", std::string(kind_name(tree.at(id).kind))});
   }
-  const auto& given = arguments(tree, id);
+  const auto& given = pickle_arguments(tree, id);
   if (tree.at(given[0]).kind != PickleKind::persistent) {
     throw failure({here, "tensor is damaged", "a storage", std::string(kind_name(tree.at(given[0]).kind))});
   }
@@ -119,9 +87,9 @@ PthTensor rebuild_tensor(const PickleTree& tree, PickleId id, PthStorages& stora
   } else {
     tensor.dtype = Dtype::u8;
   }
-  tensor.offset = integer(tree, given[1], "offset", here);
-  tensor.shape = integers(tree, given[2], "shape", here);
-  tensor.strides = integers(tree, given[3], "strides", here);
+  tensor.offset = pickle_integer(tree, given[1], "offset", here);
+  tensor.shape = sizes(tree, given[2], "shape", here);
+  tensor.strides = sizes(tree, given[3], "strides", here);
   if (tensor.shape.size() != tensor.strides.size()) {
     throw failure({here, "shape and strides differ in length", fmt::format("{}", tensor.shape.size()),
                    fmt::format("{}", tensor.strides.size())});

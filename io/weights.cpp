@@ -11,6 +11,7 @@
 
 #include "nextscale/base/error.h"
 #include "nextscale/io/mapped_file.h"
+#include "nextscale/io/numpy_pickle.h"
 #include "nextscale/io/pickle_text.h"
 #include "nextscale/io/pth.h"
 #include "nextscale/io/pth_writer.h"
@@ -62,7 +63,8 @@ at::Tensor copy_of(std::span<const std::byte> bytes) {
   return copy;
 }
 
-at::Tensor make_tensor(const SafetensorsEntry& entry, const std::shared_ptr<const MappedFile>& map,
+/// @param owner  keeps the entry's data alive: a private map or memory of its own
+at::Tensor make_tensor(const SafetensorsEntry& entry, const std::shared_ptr<const void>& owner,
                        const std::string& where) {
   const auto options = at::TensorOptions().dtype(scalar_type(entry.dtype));
   if (entry.data.empty()) return at::empty(entry.shape, options);
@@ -72,7 +74,7 @@ at::Tensor make_tensor(const SafetensorsEntry& entry, const std::shared_ptr<cons
   }
   // the map is private and writable: a changed tensor changes its own page, never the file
   auto* data = const_cast<std::byte*>(entry.data.data());
-  return at::from_blob(data, entry.shape, [held = map](void*) mutable { held.reset(); }, options);
+  return at::from_blob(data, entry.shape, [held = owner](void*) mutable { held.reset(); }, options);
 }
 
 /// Whole pages of a private map that nobody has changed: they come from the file again when they are read. A storage
@@ -207,6 +209,17 @@ WeightsFile read_pth(const std::filesystem::path& path) {
   auto file = weights_of(map, parsed, where);
   for (const auto& [name, text] : parsed.values) file.metadata.try_emplace(name, text);
   return file;
+}
+
+NamedTensors read_numpy_pickle(const std::filesystem::path& path) {
+  const auto map = MappedFile::open(path, MappedFile::Mode::copy_on_write);
+  const auto where = path.string();
+  NamedTensors tensors;
+  for (auto& [name, array] : parse_numpy_pickle({map, map->bytes()}, where)) {
+    const SafetensorsEntry entry{name, array.dtype, std::move(array.shape), array.data.bytes};
+    tensors.emplace_back(std::move(name), make_tensor(entry, array.data.owner, where));
+  }
+  return tensors;
 }
 
 NamedTensors section(const NamedTensors& tensors, const std::string& prefix) {

@@ -38,6 +38,11 @@ WeightsFile read_weights(const std::filesystem::path& path);
 /// @throws Error failure as read_weights
 WeightsFile read_pth(const std::filesystem::path& path);
 
+/// Reads a pickled dict of numpy arrays (io/numpy_pickle.h, which says the names): "conv1/0", "conv1/1". The file is
+/// mapped as by read_weights.
+/// @throws Error failure naming file and entry
+NamedTensors read_numpy_pickle(const std::filesystem::path& path);
+
 /// The entries below "prefix/" with names that begin behind it, in the given order.
 NamedTensors section(const NamedTensors& tensors, const std::string& prefix);
 

@@ -6,7 +6,7 @@
 #   NEXTSCALE_FUZZ=DIR   where programs and findings go (build/fuzz)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-all=(safetensors idx tar npz pth picture tokens config state metrics)
+all=(safetensors idx tar npz pth numpy_pickle picture tokens config state metrics)
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
 readers=("$@")

@@ -4,8 +4,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 build all >&2
-# Without them the script says so in one line, and the tests that need them are skipped.
+# Without them the script says so in a line each, and the tests that need them are skipped.
 export NEXTSCALE_WEIGHTS; NEXTSCALE_WEIGHTS=$(realpath -m "${NEXTSCALE_WEIGHTS:-$root/build/weights}")
-"$root/scripts/registry-weights.sh" "$NEXTSCALE_WEIGHTS" || true
+"$root/scripts/registry-weights.sh" "$NEXTSCALE_WEIGHTS" efficientnet-lite0-57934424.pth lpips-vgg.pth lpips-squeeze.pth squeezenet_weights.pkl || true
 cd "$root"
 ctest --preset release -j "$(nproc)" "$@"

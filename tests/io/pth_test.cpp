@@ -172,6 +172,7 @@ TEST(Pth, TensorsOfBothFormsHaveTheirValues) {
     }
   }
   EXPECT_TRUE(all_close(tensor_in("valid_python2_legacy", "w"), at::arange(3, 5).to(at::kFloat)));
+  EXPECT_TRUE(all_close(tensor_in("valid_cuda_legacy", "w"), at::arange(3, 5).to(at::kFloat)));  // stored on "cuda:0"
   EXPECT_TRUE(all_close(tensor_in("valid_zip64", "w"), at::arange(1, 5).to(at::kFloat).reshape({2, 2})));
   EXPECT_TRUE(all_close(tensor_in("valid_deflated", "w"), at::arange(1, 5).to(at::kFloat).reshape({2, 2})));
   EXPECT_EQ(read_weights(carried("valid_plain")).metadata, (std::map<std::string, std::string>{{"source", "pth"}}));
