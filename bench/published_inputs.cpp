@@ -28,7 +28,7 @@ void write_published_inputs(const std::filesystem::path& folder, int64_t picture
   std::filesystem::create_directories(folder);
   auto generator = make_generator(0);
   const at::NoGradGuard no_grad;
-  Tokenizer tokenizer(tokenizer_preset("published", kSide, 3));
+  Tokenizer tokenizer(tokenizer_preset("paper", kSide, 3));
   tokenizer->initialise(generator);
   find_tensor(named_parameters(*tokenizer), "quantize.embedding.weight").normal_(0, 1, generator);
   write_pth(folder / "vae.pth", detached(*tokenizer));

@@ -10,25 +10,29 @@
 #include "nextscale/cli/training_verb.h"
 #include "nextscale/data/dataset.h"
 #include "nextscale/data/picture.h"
+#include "nextscale/train/metrics_log.h"
 #include "nextscale/train/run.h"
 #include "nextscale/train/tokenizer_trainer.h"
+#include "nextscale/train/usage_map.h"
 
 namespace nextscale::cli {
 namespace {
 
 struct TokenizerRunOptions {
-  std::string run, preset = "auto";
+  std::string run, preset = "auto", weights = "weights";
 
   static constexpr auto table() {
     using O = TokenizerRunOptions;
     return std::tuple{
         option("run", &O::run,
                "folder of this run: checkpoints, metrics, pictures, log; the same command goes on there"),
-        option(
-            "preset", &O::preset,
-            "model and training: fast (16 to 64 px, a CPU, minutes), published (256 or 512 px); auto: by the side of "
-            "the pictures",
-            one_of("auto", "fast", "published")),
+        option("preset", &O::preset,
+               "model and training: fast (16 to 64 px, a CPU, minutes, no published weights), vqgan (L1, LPIPS, "
+               "PatchGAN), "
+               "paper (as the published tokenizer was trained); auto: fast up to 64 px, else paper",
+               one_of("auto", "fast", "vqgan", "paper")),
+        option("weights", &O::weights,
+               "folder with the published weights of networks that judge (scripts/download-weights.sh)"),
     };
   }
 };
@@ -47,6 +51,7 @@ bool read_options(const Words& words, CommandLine& line, Options& options) {
   line.add("Tokenizer (defaults: --preset fast, 28 px)",
            without(bind_tokenizer_options(options.recipe.model), {"channels"}));
   line.add("Training", bind_options(options.recipe.training));
+  line.add("Adversary", bind_options(options.recipe.adversary));
   line.add("Rates", bind_options(options.recipe.schedule));
   line.add("Length and saving", bind_options(options.recipe.loop));
   line.add("Machine", bind_options(options.runtime));
@@ -64,9 +69,10 @@ bool read_options(const Words& words, CommandLine& line, Options& options) {
 /// Default < preset < command line.
 void choose_recipe(const CommandLine& line, const DataParts& parts, Options& options) {
   auto preset = options.run.preset;
-  if (preset == "auto") preset = parts.side <= 64 ? "fast" : "published";
+  if (preset == "auto") preset = parts.side <= 64 ? "fast" : "paper";
   options.recipe = tokenizer_recipe(preset, parts.side, parts.channels);
   line.apply();
+  options.recipe.weights = options.run.weights;
   options.recipe.model.channels = parts.channels;
   check_together(options.recipe.model);
   check_together(options.recipe.schedule);
@@ -77,8 +83,10 @@ nlohmann::json run_config(Options& options, const DataParts& parts, int64_t step
   auto& recipe = options.recipe;
   auto call = call_config(options.runtime, recipe.loop, options.data);
   call["preset"] = options.run.preset;
+  call["weights"] = options.run.weights;
   return {{"tokenizer", to_json(bind_tokenizer_options(recipe.model))},
           {"training", options_to_json(recipe.training)},
+          {"adversary", options_to_json(recipe.adversary)},
           {"schedule", options_to_json(recipe.schedule)},
           {"data", data_config(options.data, parts)},
           {"batch", recipe.loop.batch},
@@ -142,6 +150,8 @@ ExitCode train_tokenizer(const Words& words) {
     if (trainer.preview().defined()) {
       write_png(run.pictures() / fmt::format("step_{:08}.png", step), trainer.preview());
     }
+    const auto usage = usage_map(read_metrics(run.metrics()), trainer.tokenizer()->scales(), codes);
+    if (usage.defined()) write_png(run.pictures() / "usage.png", usage);
     if (trainer.warning().empty()) return;
     warn(trainer.warning());
     run.log_text(fmt::format("step {}: warning: {}", step, trainer.warning()));

@@ -22,13 +22,14 @@ NamedTensors copies(const torch::nn::Module& module) {
 
 }  // namespace
 
-Ema::Ema(const torch::nn::Module& module, double decay) : weights_(copies(module)), decay_(decay) {}
+Ema::Ema(const torch::nn::Module& module, double decay, EmaWarmup warmup)
+    : weights_(copies(module)), decay_(decay), warmup_(warmup) {}
 
 void Ema::update(const torch::nn::Module& module, int64_t step) {
   const at::NoGradGuard no_grad;
   // Early averages would mostly hold the initial values.
-  const auto steps = static_cast<double>(step);
-  const double decay = std::min(decay_, (1 + steps) / (10 + steps));
+  const auto grown = static_cast<double>(warmup_ == EmaWarmup::in_pairs ? step / 2 : step);
+  const double decay = std::min(decay_, (1 + grown) / (10 + grown));
   std::unordered_set<std::string> averaged_names;
   for (const auto& [name, tensor] : named_parameters(module)) averaged_names.insert(name);
 

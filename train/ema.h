@@ -8,11 +8,14 @@
 
 namespace nextscale {
 
-/// Exponential moving average of a module's parameters; buffers are copied. Decay warms up:
-/// min(decay, (1 + step) / (10 + step)).
+/// How the decay grows: min(decay, (1 + n) / (10 + n)), n counting steps or, as the authors' tokenizer trainer does,
+/// pairs of steps.
+enum class EmaWarmup { in_steps, in_pairs };
+
+/// Exponential moving average of a module's parameters; buffers are copied.
 class Ema {
  public:
-  Ema(const torch::nn::Module& module, double decay);
+  Ema(const torch::nn::Module& module, double decay, EmaWarmup warmup = EmaWarmup::in_steps);
   /// @param step 0-based, the optimizer step that has just been taken
   void update(const torch::nn::Module& module, int64_t step);
   /// State dict with the averaged values, in the order of state_dict(module).
@@ -36,6 +39,7 @@ class Ema {
  private:
   NamedTensors weights_;
   double decay_;
+  EmaWarmup warmup_;
 };
 
 }  // namespace nextscale

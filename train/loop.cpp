@@ -161,6 +161,7 @@ class Drive {
     }
     require_finite("loss", numbers.loss, numbers);
     require_finite("gradient norm", numbers.grad_norm, numbers);
+    for (const auto& [name, value] : numbers.more) require_finite(name, value, numbers);
     loss_ = numbers.loss;
     const double pictures = static_cast<double>(std::exchange(steps_since_report_, 0) * options_.batch);
     const double seconds = std::max(std::exchange(seconds_since_report_, 0.0), 1e-9);
@@ -172,6 +173,7 @@ class Drive {
                  {"pictures_per_s", pictures / seconds}});
     if (replaced_ > 0) line[kReplaced] = replaced_;
     run_.log_metrics(line);
+    for (const auto& note : numbers.notes) say(fmt::format("step {}: warning: {}", done_, note));
     say_faults();
     progress_.update(done_ * options_.batch, fmt::format("loss {:.4g}", numbers.loss));
   }

@@ -51,6 +51,7 @@ struct StepReport {
   double lr = 0;
   double grad_norm = 0;
   std::map<std::string, double> more;  ///< further numbers for metrics.jsonl
+  std::vector<std::string> notes{};    ///< what a user should know now, for the log and the terminal
   int64_t replaced = 0;  ///< pictures of this step that stood in for ones that cannot be decoded; also without a report
 };
 

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string_view>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_mul.h>
@@ -45,7 +47,7 @@ AdamW::AdamW(NamedTensors parameters, const AdamWOptions& options,
   }
 }
 
-void AdamW::step(double lr, double weight_decay) {
+void AdamW::step(double lr, double weight_decay, const at::Tensor& broken) {
   const at::NoGradGuard no_grad;
   for (auto& group : groups_) {
     Stepping now;
@@ -59,11 +61,15 @@ void AdamW::step(double lr, double weight_decay) {
       now.steps.push_back(group.steps[i]);
     }
     if (now.parameters.empty()) continue;
-    at::_foreach_add_(now.steps, 1);
+    if (broken.defined()) {
+      at::_foreach_add_(now.steps, broken.neg().add_(1));
+    } else {
+      at::_foreach_add_(now.steps, 1);
+    }
     at::_fused_adamw_(now.parameters, now.gradients, now.exp_avgs, now.exp_avg_sqs, /*max_exp_avg_sqs=*/{}, now.steps,
                       lr, options_.beta1, options_.beta2, group.decays ? weight_decay : 0.0, options_.eps,
-                      /*amsgrad=*/false,
-                      /*maximize=*/false);
+                      /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{},
+                      broken.defined() ? std::optional<at::Tensor>(broken) : std::nullopt);
   }
 }
 

@@ -26,7 +26,8 @@ class AdamW {
         const std::function<bool(const std::string&, const at::Tensor&)>& decays);
 
   /// One step with the parameters' .grad. Parameters without a gradient are left alone.
-  void step(double lr, double weight_decay);
+  /// @param broken scalar float32 on the parameters' device; where it is 1 nothing changes, without asking the device
+  void step(double lr, double weight_decay, const at::Tensor& broken = {});
   void zero_grad();
   /// Euclidean norm of all gradients before clipping, a scalar on their device; clips to `largest` (0 = only measures)
   /// as torch.nn.utils.clip_grad_norm_ does. No synchronisation with the host.

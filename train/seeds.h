@@ -17,6 +17,8 @@ enum class Purpose : uint64_t {
   dropout = 1003,
   quantizer_dropout = 1004,
   codebook = 1005,
+  discriminator_weights = 1006,
+  seen_by_the_adversary = 1007,
 };
 
 inline uint64_t purpose_seed(int64_t seed, Purpose purpose, int64_t step = 0) {

@@ -2,15 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "nextscale/base/error.h"
 #include "nextscale/base/random.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/io/weights.h"
+#include "nextscale/networks/perceptual_names.h"
 #include "nextscale/train/pictures.h"
 #include "nextscale/train/restore.h"
 #include "nextscale/train/seeds.h"
@@ -18,8 +21,13 @@
 namespace nextscale {
 namespace {
 
+constexpr const char* kDiscriminator = "discriminator.safetensors";
+constexpr const char* kDiscriminatorOptimizer = "discriminator_optimizer.safetensors";
 constexpr const char* kCodebook = "quantize.embedding.weight";
+constexpr const char* kLastLayer = "decoder.conv_out.weight";
 constexpr const char* kTotal = "loss";
+constexpr const char* kNorm = "grad_norm";
+constexpr const char* kSkipped = "skipped_steps";
 
 const TokenizerRecipe& checked(const TokenizerRecipe& recipe, const DataParts& parts) {
   check_together(recipe.model);
@@ -63,7 +71,27 @@ TokenizerTrainer::TokenizerTrainer(const TokenizerRecipe& recipe, const DataPart
   codebook_ = std::make_unique<CodebookTraining>(tokenizer_->quantizer(), codebook_options(training));
   optimizer_ = std::make_unique<AdamW>(named_parameters(*tokenizer_),
                                        AdamWOptions{.beta1 = training.beta1, .beta2 = training.beta2}, decays);
-  if (training.ema > 0) ema_.emplace(*tokenizer_, training.ema);
+  if (training.ema > 0) ema_.emplace(*tokenizer_, training.ema, EmaWarmup::in_pairs);
+  tokenizer_->set_checkpointing(training.checkpoint_activations);
+  if (training.perceptual > 0) {
+    perceptual_ = load_perceptual_distance(training.perceptual_network, recipe_.weights);
+    require_side(perceptual_, parts.side, "--perceptual");
+    perceptual_->to(device);
+  }
+  if (recipe_.adversary.on()) {
+    adversary_ = std::make_unique<Adversary>(
+        recipe_.adversary, AdversarySetting{.channels = parts.channels,
+                                            .side = parts.side,
+                                            .batch = recipe_.loop.batch,
+                                            .steps = steps,
+                                            .seed = seed,
+                                            .device = device,
+                                            .dtype = dtype,
+                                            .moments = {.beta1 = training.beta1, .beta2 = training.beta2},
+                                            .clip = training.clip,
+                                            .schedule = recipe_.schedule,
+                                            .weights = recipe_.weights});
+  }
 }
 
 StepReport TokenizerTrainer::step(int64_t step, bool report) {
@@ -84,13 +112,12 @@ StepReport TokenizerTrainer::step(int64_t step, bool report) {
     output = is_continuous(step) ? tokenizer_->forward_continuous(pictures)
                                  : tokenizer_->forward(pictures, scales_used(step));
   }
-  const auto terms = losses(output, pictures);
-  torch::Tensor total = at::zeros({}, pictures.options());
-  for (const auto& term : terms) total = total + term.weight * term.value;
-  total.backward();
+  const auto total = backward(output, pictures, step);
   const auto norm = optimizer_->clip_gradients(training.clip);
+  const auto broken = norm.isfinite().logical_and(total.isfinite()).logical_not().to(at::kFloat);
   const auto rates = rates_at(recipe_.schedule, step, steps_);
-  optimizer_->step(rates.lr, rates.weight_decay);
+  // Where loss or gradient are not finite the step is left out; the loop ends where none is any more.
+  optimizer_->step(rates.lr, rates.weight_decay, broken);
   guard_codebook(output.quantized, step, draws);
   if (ema_) {
     ema_->update(*tokenizer_, step);
@@ -99,29 +126,100 @@ StepReport TokenizerTrainer::step(int64_t step, bool report) {
       find_tensor(ema_->weights(), kCodebook).copy_(tokenizer_->quantizer()->codebook().detach());
     }
   }
+  if (is_against(step)) adversary_->learn(pictures, output.pictures.detach(), step);
 
-  add_to_sums(total.detach(), terms);
+  means_.add(kTotal, total);
+  means_.add(kNorm, norm);
+  means_.add(kSkipped, broken);
   StepReport out;
+  if (report) out = report_of(rates);
   out.replaced = batch.replaced;
-  if (report) {
-    for (auto& [name, sum] : sums_) out.more[name] = sum.item<double>() / static_cast<double>(summed_);
-    out.loss = out.more.at(kTotal);
-    out.more.erase(kTotal);
-    sums_.clear();
-    summed_ = 0;
-    out.lr = rates.lr;
-    out.grad_norm = norm.item<double>();
+  return out;
+}
+
+StepReport TokenizerTrainer::report_of(const Rates& rates) {
+  StepReport out;
+  out.more = means_.take();
+  if (adversary_) {
+    const auto numbers = adversary_->numbers();
+    out.notes = adversary_->notes(numbers);
+    out.more.insert(numbers.begin(), numbers.end());
+  }
+  const auto taken = [&out](const char* name) { return out.more.extract(name).mapped(); };
+  out.loss = taken(kTotal);
+  out.grad_norm = taken(kNorm);
+  out.lr = rates.lr;
+  const double skipped = out.more.at(kSkipped);
+  // Most steps broken: the weights have run away, and must not become the newest checkpoint.
+  if (skipped > 0.5) out.loss = std::numeric_limits<double>::quiet_NaN();
+  if (skipped == 0) {
+    out.more.erase(kSkipped);
+  } else if (!std::exchange(skipped_, true)) {
+    out.notes.push_back(fmt::format(
+        "steps are left out because their loss or gradient is not finite ({} is their share); a lower --lr or --clip, "
+        "a longer --warmup or --dtype float32 may help",
+        kSkipped));
   }
   return out;
 }
 
-std::vector<LossTerm> TokenizerTrainer::losses(const TokenizerOutput& output, const torch::Tensor& pictures) const {
+torch::Tensor TokenizerTrainer::backward(const TokenizerOutput& output, const torch::Tensor& pictures, int64_t step) {
+  const double vq_weight = recipe_.training.vq;
+  torch::Tensor vq;
+  if (vq_weight > 0) {
+    means_.add("vq", output.quantized.loss);
+    vq = output.quantized.loss * vq_weight;
+  }
+  if (!is_against(step)) {
+    auto total = picture_loss(output.pictures, pictures);
+    if (vq.defined()) total = total + vq;
+    total.backward();
+    return total.detach();
+  }
+  // Both gradients stop at the pixels. What they are at the last layer needs one product each, and the tokenizer is
+  // gone through once, with their weighted sum: equal to two passes through the last layer's share of the network.
+  const auto leaf = output.pictures.detach().requires_grad_();
+  const auto reconstruction = picture_loss(leaf, pictures);
+  const auto of_reconstruction = torch::autograd::grad({reconstruction}, {leaf})[0];
+  const auto push = adversary_->push(output.pictures, step);
+  torch::Tensor reconstruction_there, adversarial_there;
+  if (adversary_->adaptive()) {
+    reconstruction_there = at_last_layer(output.pictures, of_reconstruction);
+    adversarial_there = at_last_layer(output.pictures, push.gradient);
+  }
+  const auto weight = adversary_->weight(reconstruction_there, adversarial_there, step);
+  means_.add("adversarial_weight", weight);
+  std::vector<torch::Tensor> roots = {output.pictures}, gradients = {of_reconstruction + weight * push.gradient};
+  auto total = reconstruction.detach() + weight * push.loss;
+  if (vq.defined()) {
+    roots.push_back(vq);
+    gradients.push_back(at::ones_like(vq));
+    total = total + vq.detach();
+  }
+  torch::autograd::backward(roots, gradients);
+  return total;
+}
+
+torch::Tensor TokenizerTrainer::at_last_layer(const torch::Tensor& decoded, const torch::Tensor& gradient) const {
+  const auto weight = find_tensor(named_parameters(*tokenizer_), kLastLayer);
+  return torch::autograd::grad({decoded}, {weight}, {gradient}, /*retain_graph=*/true)[0];
+}
+
+torch::Tensor TokenizerTrainer::picture_loss(const torch::Tensor& decoded, const torch::Tensor& pictures) {
   const auto& training = recipe_.training;
   std::vector<LossTerm> terms;
-  if (training.l2 > 0) terms.push_back({"l2", training.l2, at::mse_loss(output.pictures, pictures)});
-  if (training.l1 > 0) terms.push_back({"l1", training.l1, at::l1_loss(output.pictures, pictures)});
-  if (training.vq > 0) terms.push_back({"vq", training.vq, output.quantized.loss});
-  return terms;
+  if (training.l2 > 0) terms.push_back({"l2", training.l2, at::mse_loss(decoded, pictures)});
+  if (training.l1 > 0) terms.push_back({"l1", training.l1, at::l1_loss(decoded, pictures)});
+  if (training.perceptual > 0) {
+    const AutocastGuard autocast(device_.type(), dtype_);
+    terms.push_back({"perceptual", training.perceptual, perceptual_->forward(pictures, decoded).mean()});
+  }
+  auto total = at::zeros({}, pictures.options());
+  for (const auto& term : terms) {
+    means_.add(term.name, term.value);
+    total = total + term.weight * term.value;
+  }
+  return total;
 }
 
 int64_t TokenizerTrainer::scales_used(int64_t step) const {
@@ -172,17 +270,6 @@ void TokenizerTrainer::forget_moments(const torch::Tensor& codes) {
   find_tensor(ema_->weights(), kCodebook).index_copy_(0, codes, codebook.index_select(0, codes));
 }
 
-void TokenizerTrainer::add_to_sums(const torch::Tensor& total, const std::vector<LossTerm>& terms) {
-  const at::NoGradGuard no_grad;
-  const auto add = [this](const std::string& name, const torch::Tensor& value) {
-    auto& sum = sums_[name];
-    sum = sum.defined() ? sum + value : value.to(at::kDouble);
-  };
-  add(kTotal, total);
-  for (const auto& term : terms) add(term.name, term.value.detach());
-  ++summed_;
-}
-
 NamedTensors TokenizerTrainer::training_state() const {
   NamedTensors state;
   for (const auto& [name, tensor] : codebook_->state()) state.emplace_back("codebook." + name, tensor);
@@ -201,6 +288,13 @@ void TokenizerTrainer::save(const CheckpointWriter& checkpoint) {
   write_weights(checkpoint.file("codebook.safetensors"),
                 {.tensors = training_state(), .metadata = {{"format", "nextscale.codebook_training"}}},
                 checkpoint.operations());
+  if (!adversary_) return;
+  write_weights(checkpoint.file(kDiscriminator),
+                {.tensors = adversary_->state(), .metadata = {{"format", "nextscale.discriminator"}}},
+                checkpoint.operations());
+  write_weights(checkpoint.file(kDiscriminatorOptimizer),
+                {.tensors = adversary_->optimizer_state(), .metadata = {{"format", "nextscale.optimizer"}}},
+                checkpoint.operations());
 }
 
 void TokenizerTrainer::load(const std::filesystem::path& checkpoint) {
@@ -210,6 +304,9 @@ void TokenizerTrainer::load(const std::filesystem::path& checkpoint) {
   if (ema_) ema_->load(read("ema.safetensors"), where("ema.safetensors"));
   optimizer_->load_state(read("optimizer.safetensors"), where("optimizer.safetensors"));
   restore(training_state(), read("codebook.safetensors"), where("codebook.safetensors"));
+  if (!adversary_) return;
+  restore(adversary_->state(), read(kDiscriminator), where(kDiscriminator));
+  adversary_->load_optimizer(read(kDiscriminatorOptimizer), where(kDiscriminatorOptimizer));
 }
 
 void TokenizerTrainer::save_snapshot(const std::filesystem::path& path) {
@@ -223,6 +320,9 @@ uint64_t TokenizerTrainer::checkpoint_bytes() const {
   for (const auto& [name, tensor] : state_dict(*tokenizer_)) bytes += tensor.nbytes();
   bytes *= ema_ ? 4 : 3;  // weights, their average, two moments
   for (const auto& [name, tensor] : training_state()) bytes += tensor.nbytes();
+  if (adversary_) {
+    for (const auto& [name, tensor] : adversary_->state()) bytes += 3 * tensor.nbytes();
+  }
   return bytes;
 }
 

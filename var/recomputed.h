@@ -1,8 +1,5 @@
 #pragma once
 
-#include <functional>
-#include <vector>
-
 #include <torch/types.h>
 
 /// Pieces of the transformer that keep less for the backward pass than autograd would, and compute it again there.
@@ -17,11 +14,5 @@ torch::Tensor recomputed_norm(const torch::Tensor& x, const torch::Tensor& scale
 /// gelu_tanh(h) W^T + b; keeps h, not gelu(h).
 /// @param h (B, L, D) @param weight (C, D) @param bias (C) of h's dtype
 torch::Tensor recomputed_gelu_linear(const torch::Tensor& h, const torch::Tensor& weight, const torch::Tensor& bias);
-
-using Forward = std::function<torch::Tensor(const std::vector<torch::Tensor>& inputs)>;
-
-/// forward(inputs), of which nothing but the inputs is kept: the backward pass runs it again, under the same autocast.
-/// Parameters that it uses get their gradients. It must do the same both times, its random draws included.
-torch::Tensor checkpointed(const Forward& forward, const std::vector<torch::Tensor>& inputs);
 
 }  // namespace nextscale

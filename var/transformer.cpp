@@ -4,10 +4,10 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 
+#include "nextscale/base/checkpointed.h"
 #include "nextscale/base/error.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/var/initialisation.h"
-#include "nextscale/var/recomputed.h"
 
 namespace nextscale {
 namespace {

@@ -46,14 +46,19 @@ Clusters clusters(const at::Tensor& vectors, const at::Tensor& ids, int64_t code
 
 }  // namespace
 
+Centres lloyd_step(const at::Tensor& vectors, const at::Tensor& centres, bool cosine) {
+  const at::NoGradGuard no_grad;
+  const auto [counts, sums] = clusters(vectors, nearest_codes(vectors, centres, cosine), centres.size(0));
+  return {at::where(counts.gt(0).unsqueeze(1), sums / counts.clamp_min(1).unsqueeze(1), centres), counts};
+}
+
 at::Tensor kmeans(const at::Tensor& vectors, int64_t codes, int64_t iterations, bool cosine, at::Generator& generator) {
   const at::NoGradGuard no_grad;
   auto centres =
       vectors.size(0) >= codes ? distinct_rows(vectors, codes, generator) : random_rows(vectors, codes, generator);
   for (int64_t i = 0; i < iterations; ++i) {
-    const auto [counts, sums] = clusters(vectors, nearest_codes(vectors, centres, cosine), codes);
-    const auto means = sums / counts.clamp_min(1).unsqueeze(1);
-    centres = at::where(counts.gt(0).unsqueeze(1), means, random_rows(vectors, codes, generator));
+    const auto moved = lloyd_step(vectors, centres, cosine);
+    centres = at::where(moved.counts.gt(0).unsqueeze(1), moved.centres, random_rows(vectors, codes, generator));
   }
   return centres;
 }
@@ -113,8 +118,10 @@ void CodebookTraining::update(const QuantizerOutput& quantized, bool move) {
     ids.push_back(quantized.tokens.narrow(1, scales.begin(scale), scales.area(scale)).reshape(-1));
   }
   const auto batch = clusters(placed(at::cat(quantized.residuals)), at::cat(ids), counts_.size(0));
-  counts_.mul_(options_.decay).add_(batch.counts, 1 - options_.decay);
-  sums_.mul_(options_.decay).add_(batch.sums, 1 - options_.decay);
+  // A broken batch must not stay in running sums for ever; asked on the device.
+  const auto sound = batch.sums.isfinite().all();
+  counts_.copy_(at::where(sound, counts_ * options_.decay + batch.counts * (1 - options_.decay), counts_));
+  sums_.copy_(at::where(sound, sums_ * options_.decay + batch.sums * (1 - options_.decay), sums_));
   if (!move) return;
   auto codebook = quantizer_->codebook();
   const auto means = sums_ / counts_.clamp_min(kSmallestCount).unsqueeze(1);

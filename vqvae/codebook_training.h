@@ -12,6 +12,12 @@
 
 namespace nextscale {
 
+struct Centres {
+  at::Tensor centres, counts;  ///< (codes, C), (codes): how many vectors each stands for
+};
+/// Each centre at the mean of the vectors that are nearest to it; one without any stays. @param vectors (N, C)
+Centres lloyd_step(const at::Tensor& vectors, const at::Tensor& centres, bool cosine);
+
 /// Centres of `vectors` by Lloyd's algorithm, started at random vectors; a centre that loses all its vectors is put on
 /// a random one. @param vectors (N, C) @returns (codes, C)
 at::Tensor kmeans(const at::Tensor& vectors, int64_t codes, int64_t iterations, bool cosine, at::Generator& generator);

@@ -2,12 +2,14 @@
 
 #include <cmath>
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/upsample_nearest2d.h>
 
+#include "nextscale/base/checkpointed.h"
 #include "nextscale/vqvae/norm_silu.h"
 
 namespace nextscale {
@@ -15,7 +17,7 @@ namespace {
 
 constexpr double kNormEps = 1e-6;  // the reference's; LibTorch's default of 1e-5 moves features visibly
 
-torch::Tensor drop(const torch::Tensor& x, double probability, const std::optional<at::Generator>& generator) {
+torch::Tensor drop(const torch::Tensor& x, double probability, std::optional<at::Generator>& generator) {
   TORCH_CHECK(generator.has_value(), "dropout in training needs a generator: call use_generator");
   const auto keep = at::empty_like(x).bernoulli_(1 - probability, *generator);
   return x * keep.div_(1 - probability);
@@ -49,8 +51,26 @@ ResidualBlockImpl::ResidualBlockImpl(const ResidualBlockOptions& options)
 }
 
 torch::Tensor ResidualBlockImpl::forward(const torch::Tensor& x) {
+  if (!checkpointing_ || !at::GradMode::is_enabled()) return run(x, generator_);
+  std::optional<at::Generator> before;
+  if (generator_) before = generator_->clone();
+  const auto output = checkpointed(
+      [this, before](const std::vector<torch::Tensor>& inputs) {
+        std::optional<at::Generator> again;
+        if (before) again = before->clone();
+        return run(inputs[0], again);
+      },
+      {x});
+  if (generator_ && options_.dropout > 0 && is_training()) {
+    // The block drew from a copy: the next one's masks must not be the same.
+    at::empty_like(output).bernoulli_(1 - options_.dropout, *generator_);
+  }
+  return output;
+}
+
+torch::Tensor ResidualBlockImpl::run(const torch::Tensor& x, std::optional<at::Generator>& generator) {
   auto h = norm_silu(norm2_, conv1_(norm_silu(norm1_, x)));  // (B, out_channels, h, w)
-  if (options_.dropout > 0 && is_training()) h = drop(h, options_.dropout, generator_);
+  if (options_.dropout > 0 && is_training()) h = drop(h, options_.dropout, generator);
   h = conv2_(h);
   return nin_shortcut_.is_empty() ? x + h : nin_shortcut_(x) + h;
 }

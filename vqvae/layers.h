@@ -48,8 +48,12 @@ class ResidualBlockImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x);
   /// Where dropout's masks are drawn; without it a training forward with dropout fails.
   void use_generator(const at::Generator& generator) { generator_ = generator; }
+  /// Training keeps the input alone and runs the block again in the backward pass, with the same masks.
+  void set_checkpointing(bool on) { checkpointing_ = on; }
 
  private:
+  torch::Tensor run(const torch::Tensor& x, std::optional<at::Generator>& generator);
+
   ResidualBlockOptions options_;
   torch::nn::GroupNorm norm1_{nullptr};
   torch::nn::Conv2d conv1_{nullptr};
@@ -57,6 +61,7 @@ class ResidualBlockImpl : public torch::nn::Module {
   torch::nn::Conv2d conv2_{nullptr};
   torch::nn::Conv2d nin_shortcut_{nullptr};  // only where the width changes
   std::optional<at::Generator> generator_;
+  bool checkpointing_ = false;
 };
 TORCH_MODULE(ResidualBlock);
 

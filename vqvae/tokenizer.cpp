@@ -77,6 +77,12 @@ void TokenizerImpl::use_generator(const at::Generator& generator) {
   }
 }
 
+void TokenizerImpl::set_checkpointing(bool on) {
+  for (const auto& module : modules()) {
+    if (auto* block = module->as<ResidualBlockImpl>()) block->set_checkpointing(on);
+  }
+}
+
 TokenizerOutput TokenizerImpl::forward(const torch::Tensor& pictures, int64_t scales_used) {
   auto quantized = quantize_(features(pictures), scales_used);
   return {decode_raw(quantized.f_hat), quantized};

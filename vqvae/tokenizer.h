@@ -65,8 +65,9 @@ struct TokenizerOptions {
 std::vector<BoundOption> bind_tokenizer_options(TokenizerOptions& options);
 /// Relations between options. @throws Error usage
 void check_together(const TokenizerOptions& options);
-/// "published" (ch160v4096z32; pictures of 256 or 512 px) or "fast" (pictures of 16 to 64 px, a multiple of 4: feature
-/// maps of a quarter of the side, and sides that grow by about a third; see docs/quickstart.md).
+/// "paper" (ch160v4096z32, published for 256 and 512 px) and "vqgan" (the same with ch 128) take pictures of 64 to 1024
+/// px, a multiple of 16; "fast" pictures of 16 to 64 px, a multiple of 4, to feature maps of a quarter of the side.
+/// Where no sides are published they grow by about a third.
 /// @throws Error usage for another name, or a side that the preset cannot take
 TokenizerOptions tokenizer_preset(const std::string& name, int64_t picture_side, int64_t channels);
 
@@ -91,6 +92,9 @@ class TokenizerImpl : public torch::nn::Module {
   void initialise(at::Generator generator);
   /// Where dropout's masks are drawn while training.
   void use_generator(const at::Generator& generator);
+  /// Training keeps the inputs of residual blocks alone and runs them again in the backward pass: the same gradients, a
+  /// fraction of the memory.
+  void set_checkpointing(bool on);
 
   /// Training. Convolutions follow the caller's autocast, the quantizer is float32.
   /// @param pictures (B, channels, H, W) in [-1, 1]

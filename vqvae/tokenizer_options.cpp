@@ -21,17 +21,28 @@ std::vector<int64_t> growing_sides(int64_t last) {
   return sides;
 }
 
-TokenizerOptions published(int64_t side) {
+void require_side_of_preset(const std::string& preset, int64_t side, int64_t least, int64_t most, int64_t multiple) {
+  if (side >= least && side <= most && side % multiple == 0) return;
+  throw usage({"--preset " + preset, "cannot take this picture side",
+               std::to_string(least) + " to " + std::to_string(most) + ", a multiple of " + std::to_string(multiple),
+               std::to_string(side)});
+}
+
+TokenizerOptions paper(const std::string& preset, int64_t side) {
+  constexpr int64_t kDownsample = 16;
+  require_side_of_preset(preset, side, 64, 1024, kDownsample);
   TokenizerOptions options;  // the defaults are ch160v4096z32 at 256 px
-  if (side == 512) options.quantizer.sides = {1, 2, 3, 4, 6, 9, 13, 18, 24, 32};
-  if (side == 256 || side == 512) return options;
-  throw usage({"--preset published", "cannot take this picture side", "256 or 512", std::to_string(side)});
+  if (side == 512) {
+    options.quantizer.sides = {1, 2, 3, 4, 6, 9, 13, 18, 24, 32};
+  } else if (side != 256) {
+    options.quantizer.sides = growing_sides(side / kDownsample);
+  }
+  if (preset == "vqgan") options.ch = 128;
+  return options;
 }
 
 TokenizerOptions fast(int64_t side) {
-  if (side < 16 || side > 64 || side % 4 != 0) {
-    throw usage({"--preset fast", "cannot take this picture side", "16 to 64, a multiple of 4", std::to_string(side)});
-  }
+  require_side_of_preset("fast", side, 16, 64, 4);
   TokenizerOptions options;
   options.quantizer.codes = 256;
   options.quantizer.code_width = 8;
@@ -69,8 +80,10 @@ void check_together(const TokenizerOptions& options) {
 }
 
 TokenizerOptions tokenizer_preset(const std::string& name, int64_t picture_side, int64_t channels) {
-  if (name != "published" && name != "fast") throw usage({"--preset", "unknown", "published or fast", name});
-  auto options = name == "fast" ? fast(picture_side) : published(picture_side);
+  if (name != "paper" && name != "vqgan" && name != "fast") {
+    throw usage({"--preset", "unknown", "paper, vqgan or fast", name});
+  }
+  auto options = name == "fast" ? fast(picture_side) : paper(name, picture_side);
   options.channels = channels;
   return options;
 }

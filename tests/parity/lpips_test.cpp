@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -19,57 +19,32 @@
 #include "nextscale/io/weights.h"
 #include "nextscale/networks/squeezenet.h"
 #include "nextscale/networks/squeezenet_ndf.h"
-#include "nextscale/tests/support/fixtures.h"
-#include "nextscale/tests/support/recipe.h"
+#include "nextscale/tests/support/perceptual.h"
 
 namespace nextscale {
 namespace {
 
-using testing::fixture_file;
-using testing::recipe_tensor;
+using testing::relative_l2;
+using testing::relative_to_largest;
 
 constexpr double kValueTolerance = 1e-5, kGradientTolerance = 1e-4;  // the fixtures' own
 
-nlohmann::json read_json(const std::string& file) { return nlohmann::json::parse(std::ifstream(fixture_file(file))); }
-
-/// Largest difference by largest magnitude.
-double relative_to_max(const at::Tensor& actual, const at::Tensor& expected) {
-  EXPECT_EQ(actual.sizes(), expected.sizes());
-  if (actual.sizes() != expected.sizes()) return 1;
-  const auto reference = expected.to(at::kDouble);
-  return ((actual.detach().to(at::kDouble) - reference).abs().max() / reference.abs().max()).item<double>();
-}
-double relative_l2(const at::Tensor& actual, const at::Tensor& expected) {
-  EXPECT_EQ(actual.sizes(), expected.sizes());
-  if (actual.sizes() != expected.sizes()) return 1;
-  const auto reference = expected.to(at::kDouble);
-  return ((actual.detach().to(at::kDouble) - reference).norm() / reference.norm()).item<double>();
-}
-
 class ParityLpips : public ::testing::Test {
  protected:
-  explicit ParityLpips(const std::string& file = "perceptual/lpips.safetensors")
-      : cases_(read_json("perceptual/cases.json")),
-        recipe_(read_json("perceptual/recipe.json")),
-        expected_(read_weights(fixture_file(file)).tensors) {}
+  explicit ParityLpips(const std::string& file = "lpips") : fixture_(file) {}
   /// Every stored quantity was compared with something.
   void expect_all_compared(const std::string& prefix) const {
-    for (const auto& [name, tensor] : expected_) {
+    for (const auto& [name, tensor] : fixture_.all()) {
       EXPECT_TRUE(compared_.count(name) == 1 || !name.starts_with(prefix)) << name;
     }
   }
 
   at::Tensor input(const std::string& name) const {
-    const auto& row = recipe_.at("inputs").at(name);
-    return recipe_tensor(name, row.at("shape"), row.at("scale"), row.at("offset"));
+    return fixture_.input(name.substr(std::string_view("perceptual/input/").size()));
   }
   NamedTensors weights(const std::string& network, const std::string& kind) const {
-    NamedTensors weights;
-    for (const auto& [name, row] : recipe_.at("networks").at(network).items()) {
-      if (!name.starts_with(kind)) continue;
-      weights.emplace_back(name, recipe_tensor("perceptual/" + network + "/" + name, row.at("shape"), row.at("scale"),
-                                               row.at("offset")));
-    }
+    auto weights = fixture_.weights(network);
+    std::erase_if(weights, [&](const auto& entry) { return !entry.first.starts_with(kind); });
     return weights;
   }
   PerceptualDistance made(LpipsTrunk trunk, UnitForm unit) const {
@@ -80,16 +55,16 @@ class ParityLpips : public ::testing::Test {
     return distance;
   }
   std::pair<at::Tensor, at::Tensor> pictures(const std::string& name) const {
-    const auto& row = cases_.at("lpips/" + name);
+    const auto& row = fixture_.cases().at("lpips/" + name);
     const auto x0 = input(row.at("inputs")[0]), x1 = input(row.at("inputs")[1]);
     return {x0, row.at("x1_is") == "x1 itself" ? x1 : x0 + x1};
   }
 
   /// Undefined where the carried fixtures leave it out.
-  at::Tensor expected(const std::string& name) const { return find_tensor(expected_, name); }
+  at::Tensor expected(const std::string& name) const { return fixture_.expected(name); }
   void check_values(const std::string& name, const at::Tensor& actual) {
     ASSERT_TRUE(expected(name).defined()) << name;
-    const auto off = relative_to_max(actual, expected(name));
+    const auto off = relative_to_largest(actual, expected(name));
     EXPECT_LE(off, kValueTolerance) << name;
     say(name, off);
   }
@@ -127,8 +102,7 @@ class ParityLpips : public ::testing::Test {
     expect_all_compared(network + "/");
   }
 
-  nlohmann::json cases_, recipe_;
-  NamedTensors expected_;
+  testing::PerceptualFixture fixture_;
   std::set<std::string> compared_;
 };
 
@@ -150,14 +124,14 @@ TEST_F(ParityLpips, UnitLengthOfSmallAndOfNoFeatures) {
 }
 
 TEST_F(ParityLpips, GradientWhereAllFeaturesAreZero) {
-  const auto& row = cases_.at("lpips/zero_feature_gradient");
+  const auto& row = fixture_.cases().at("lpips/zero_feature_gradient");
   const auto steep = row.at("vaex_form").get<std::vector<double>>();
   const auto gradient = [&](UnitForm form) {
     auto x = at::zeros({1, static_cast<int64_t>(steep.size()), 1, 1}).requires_grad_();
     unit_length(x, form).sum().backward();
     return x.grad().flatten();
   };
-  EXPECT_LE(relative_to_max(gradient(UnitForm::training), at::tensor(steep, at::kDouble)), kValueTolerance);
+  EXPECT_LE(relative_to_largest(gradient(UnitForm::training), at::tensor(steep, at::kDouble)), kValueTolerance);
   ASSERT_TRUE(row.at("lpips_form_is_nan").get<bool>());
   EXPECT_TRUE(gradient(UnitForm::evaluation).isnan().all().item<bool>());
 }
@@ -166,7 +140,7 @@ TEST_F(ParityLpips, GradientWhereAllFeaturesAreZero) {
 /// they belong to another network and only show that the files arrive.
 class ParitySqueezeNetNdf : public ParityLpips {
  protected:
-  ParitySqueezeNetNdf() : ParityLpips("perceptual/real_weights.safetensors") {}
+  ParitySqueezeNetNdf() : ParityLpips("real_weights") {}
   void SetUp() override {
     const char* folder = std::getenv("NEXTSCALE_WEIGHTS");
     trunk_ = std::filesystem::path(folder == nullptr ? "" : folder) / kSqueezeNetNdfFile;
@@ -179,7 +153,7 @@ class ParitySqueezeNetNdf : public ParityLpips {
   }
   /// Blurred noise and the same with more noise.
   std::pair<at::Tensor, at::Tensor> pictures(const std::string& name) const {
-    const auto& row = cases_.at("real/" + name);
+    const auto& row = fixture_.cases().at("real/" + name);
     const auto raw = input(row.at("x0"));
     auto sum = at::zeros_like(raw);
     for (int64_t down = 0; down < 4; ++down) {

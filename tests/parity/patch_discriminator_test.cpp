@@ -19,9 +19,9 @@ struct PatchCase {
 };
 
 /// One training forward of the generator's, two of the discriminator's, then the evaluation.
-void compare(const testing::PerceptualRecipe& recipe, testing::PerceptualFile& file, const PatchCase& one) {
+void compare(const testing::PerceptualFixture& recipe, testing::PerceptualFile& file, const PatchCase& one) {
   SCOPED_TRACE(one.name + " in " + toString(one.dtype));
-  const auto& json = recipe.of_case(one.name);
+  const auto& json = recipe.cases().at(one.name);
   PatchDiscriminator network(PatchDiscriminatorOptions{.width = json.at("ndf"), .layers = json.at("n_layers")});
   testing::put_weights(*network, recipe.weights(one.network));
   network->to(one.dtype);
@@ -54,7 +54,7 @@ void compare(const testing::PerceptualRecipe& recipe, testing::PerceptualFile& f
 }
 
 TEST(ParityPatchDiscriminator, LogitsGradientsAndStatistics) {
-  const testing::PerceptualRecipe recipe;
+  const testing::PerceptualFixture recipe{""};
   testing::PerceptualFile file("patchgan.safetensors");
   for (const auto& [name, network] : {std::pair{"patchgan/64", "patchgan"}, std::pair{"patchgan/nonsquare", "patchgan"},
                                       std::pair{"patchgan_small/32", "patchgan_small"}}) {
@@ -67,9 +67,9 @@ TEST(ParityPatchDiscriminator, LogitsGradientsAndStatistics) {
 }
 
 TEST(ParityPatchDiscriminator, LayersStandWhereThePlanSays) {
-  const testing::PerceptualRecipe recipe;
+  const testing::PerceptualFixture recipe{""};
   for (const auto* name : {"patchgan/64", "patchgan_small/32"}) {
-    const auto& json = recipe.of_case(name);
+    const auto& json = recipe.cases().at(name);
     PatchDiscriminator network(PatchDiscriminatorOptions{.width = json.at("ndf"), .layers = json.at("n_layers")});
     const auto entries = state_dict(*network);
     size_t expected = 0;

@@ -1,54 +1,20 @@
 #pragma once
 
-#include <fstream>
+#include <algorithm>
+#include <cstdio>
 #include <set>
 #include <string>
-#include <vector>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 #include <torch/nn/module.h>
 
 #include "nextscale/base/state_dict.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/tests/support/fixtures.h"
-#include "nextscale/tests/support/recipe.h"
+#include "nextscale/tests/support/perceptual.h"
 
 namespace nextscale::testing {
-
-/// Weights and inputs of the fixtures in perceptual/, made by the recipe from what recipe.json lists.
-class PerceptualRecipe {
- public:
-  PerceptualRecipe() : recipe_(parse("perceptual/recipe.json")), cases_(parse("perceptual/cases.json")) {}
-  /// cases.json's entry of a case
-  const nlohmann::json& of_case(const std::string& name) const { return cases_.at(name); }
-  /// @param prefix what the network's own names have in front in the recipe; others are left out
-  NamedTensors weights(const std::string& network, const std::string& prefix = "") const {
-    NamedTensors made;
-    for (const auto& [name, entry] : recipe_.at("networks").at(network).items()) {
-      if (!name.starts_with(prefix)) continue;
-      made.emplace_back(name.substr(prefix.size()), tensor("perceptual/" + network + "/" + name, entry));
-    }
-    return made;
-  }
-  /// @param name behind "perceptual/input/"
-  at::Tensor input(const std::string& name) const {
-    const auto whole = "perceptual/input/" + name;
-    return tensor(whole, recipe_.at("inputs").at(whole));
-  }
-
- private:
-  static nlohmann::json parse(const std::string& file) {
-    return nlohmann::json::parse(std::ifstream(fixture_file(file)));
-  }
-  static at::Tensor tensor(const std::string& name, const nlohmann::json& entry) {
-    return recipe_tensor(name, entry.at("shape").get<std::vector<int64_t>>(), entry.at("scale").get<double>(),
-                         entry.at("offset").get<double>());
-  }
-
-  nlohmann::json recipe_, cases_;
-};
 
 /// Puts weights into the entries of those names; every parameter must get one, buffers may stay as they are.
 inline void put_weights(torch::nn::Module& module, const NamedTensors& weights) {

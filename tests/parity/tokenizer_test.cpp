@@ -197,7 +197,7 @@ nlohmann::json table(const std::string& file) {
 
 TEST(ParityTokenizerNames, ThePublishedTokenizerHasTheReferencesNamesShapesAndCounts) {
   const auto expected = table("names.json").at("vae_ch160v4096z32");
-  Tokenizer tokenizer(tokenizer_preset("published", 256, 3));
+  Tokenizer tokenizer(tokenizer_preset("paper", 256, 3));
   const auto own = state_dict(*tokenizer);
   ASSERT_EQ(own.size(), expected.at("state_dict").size());
   for (size_t i = 0; i < own.size(); ++i) {
@@ -208,7 +208,7 @@ TEST(ParityTokenizerNames, ThePublishedTokenizerHasTheReferencesNamesShapesAndCo
   int64_t parameters = 0;
   for (const auto& [name, parameter] : named_parameters(*tokenizer)) parameters += parameter.numel();
   EXPECT_EQ(parameters, expected.at("parameters").get<int64_t>());
-  EXPECT_EQ(tokenizer_preset("published", 512, 3).quantizer.sides,
+  EXPECT_EQ(tokenizer_preset("paper", 512, 3).quantizer.sides,
             table("names.json").at("vae_ch160v4096z32_at_512").at("sides").get<std::vector<int64_t>>());
 }
 

@@ -1,6 +1,8 @@
 #include <csignal>
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -39,6 +41,13 @@ std::unique_ptr<Trainee> gradient_tokenizer_trainer() {
                                             at::kFloat);
 }
 
+std::unique_ptr<Trainee> adversarial_tokenizer_trainer() {
+  auto recipe = testing::tiny_tokenizer_recipe();
+  recipe.adversary = testing::tiny_adversary();
+  return std::make_unique<TokenizerTrainer>(recipe, testing::squares(), testing::one_worker(), kSteps, 3, at::kCPU,
+                                            at::kBFloat16);
+}
+
 std::unique_ptr<Trainee> transformer_trainer() {
   auto recipe = testing::tiny_transformer_recipe();
   recipe.model.drop_path = 0.2;
@@ -74,7 +83,8 @@ class Forgetful : public Trainee {
   std::unique_ptr<Trainee> inner_;
 };
 
-void expect_exact_resume(const MakeTrainee& make, const std::vector<int64_t>& stops) {
+void expect_exact_resume(const MakeTrainee& make, const std::vector<int64_t>& stops,
+                         const std::vector<std::string>& more = {}) {
   const TemporaryDirectory folder;
   call(folder / "whole", *make(), 0);
   for (const int64_t stop : stops) {
@@ -82,9 +92,9 @@ void expect_exact_resume(const MakeTrainee& make, const std::vector<int64_t>& st
     const auto run = folder / std::to_string(stop);
     call(run, *make(), stop);
     call(run, *make(), 0);
-    for (const char* name : {"model.safetensors", "ema.safetensors", "optimizer.safetensors"}) {
-      EXPECT_EQ(final_file(run, name), final_file(folder / "whole", name)) << name;
-    }
+    std::vector<std::string> files = {"model.safetensors", "ema.safetensors", "optimizer.safetensors"};
+    files.insert(files.end(), more.begin(), more.end());
+    for (const auto& name : files) EXPECT_EQ(final_file(run, name), final_file(folder / "whole", name)) << name;
   }
   // The comparison can fail: without the checkpoint's state the run ends elsewhere.
   call(folder / "control", *make(), 13);
@@ -100,6 +110,12 @@ TEST(Resume, TokenizerTrainingEndsInTheSameBits) {
 
 TEST(Resume, TokenizerTrainingWithAGradientCodebookEndsInTheSameBits) {
   expect_exact_resume(gradient_tokenizer_trainer, {11});
+}
+
+TEST(Resume, TokenizerTrainingAgainstAnAdversaryEndsInTheSameBits) {
+  // Before its start, in its ramp and blur, and after both.
+  expect_exact_resume(adversarial_tokenizer_trainer, {4, 8, 19},
+                      {"discriminator.safetensors", "discriminator_optimizer.safetensors"});
 }
 
 TEST(Resume, TransformerTrainingEndsInTheSameBits) { expect_exact_resume(transformer_trainer, {1, 9, 20}); }

@@ -150,14 +150,19 @@ TEST(TokenizerTrainer, SidesThatDoNotFitThePicturesAreRefusedWithTheRelation) {
   }
 }
 
-TEST(TokenizerTrainer, PublishedTrainingIsThatOfTheAuthors) {
-  const auto recipe = tokenizer_recipe("published", 256, 3);
+TEST(TokenizerTrainer, ThePaperPresetIsTheAuthorsTraining) {
+  const auto recipe = tokenizer_recipe("paper", 256, 3);
   EXPECT_EQ(recipe.schedule.lr, 3e-4);
   EXPECT_EQ(recipe.training.beta1, 0.5);
   EXPECT_EQ(recipe.training.codebook_decay, 0);
   EXPECT_EQ(recipe.loop.batch, 768);
   EXPECT_EQ(recipe.model.dropout, 0.05);
-  EXPECT_THROW(tokenizer_recipe("published", 28, 1), Error);
+  EXPECT_EQ(recipe.training.perceptual, 1);
+  EXPECT_EQ(recipe.adversary.discriminator, "dino");
+  EXPECT_EQ(recipe.adversary.adversarial, 0.4);
+  EXPECT_EQ(recipe.adversary.adaptive_low, 0.015);
+  EXPECT_EQ(recipe.adversary.consistency, 8);
+  EXPECT_THROW(tokenizer_recipe("paper", 28, 1), Error);
 }
 
 TEST(CollapsedScales, AreThoseWithNextToOneCode) {

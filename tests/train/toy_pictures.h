@@ -73,4 +73,19 @@ inline TokenizerRecipe tiny_tokenizer_recipe() {
   return recipe;
 }
 
+/// Everything a PatchGAN of a few hundred values can have, from a quarter of the steps on.
+inline AdversaryOptions tiny_adversary() {
+  AdversaryOptions options;
+  options.discriminator = "patchgan";
+  options.adversary_start = 0.25;
+  options.adversary_ramp = 0.2;
+  options.blur_fade = 0.2;
+  options.discriminator_width = 8;
+  options.discriminator_layers = 2;
+  options.consistency = 2;
+  options.lecam = 0.01;
+  options.augment = 0.7;
+  return options;
+}
+
 }  // namespace nextscale::testing

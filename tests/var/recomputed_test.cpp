@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "nextscale/base/checkpointed.h"
 #include "nextscale/base/random.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/tests/support/all_close.h"

@@ -46,7 +46,12 @@ TEST(TokenizerPreset, FastTakesSizeAndSidesFromThePicture) {
     EXPECT_NO_THROW(check_together(options));
   }
   for (const int64_t side : {0, 12, 30, 68, -28}) EXPECT_THROW(tokenizer_preset("fast", side, 1), Error) << side;
-  EXPECT_THROW(tokenizer_preset("published", 128, 3), Error);
+  for (const int64_t side : {64, 128, 256, 512}) {
+    EXPECT_EQ(tokenizer_preset("paper", side, 3).picture_side(), side);
+    EXPECT_EQ(tokenizer_preset("vqgan", side, 3).ch, 128);
+  }
+  EXPECT_EQ(tokenizer_preset("paper", 128, 3).quantizer.sides, (std::vector<int64_t>{1, 2, 3, 4, 6, 8}));
+  for (const int64_t side : {48, 100, 2048}) EXPECT_THROW(tokenizer_preset("paper", side, 3), Error) << side;
   EXPECT_THROW(tokenizer_preset("slow", 28, 1), Error);
 }
 
@@ -239,6 +244,29 @@ TEST(TokenizerFile, ThatIsNoneOrDoesNotFitItsConfigIsRefused) {
   WeightsFile missing{state_dict(*tokenizer), good.metadata};
   missing.tensors.pop_back();
   EXPECT_TRUE(refused(missing));
+}
+
+TEST(Tokenizer, KeepingOnlyWhatEntersBlocksChangesNoGradient) {
+  auto options = tiny_options();
+  options.dropout = 0.3;
+  const auto gradients = [&](bool checkpointing) {
+    Tokenizer tokenizer(options);
+    tokenizer->initialise(make_generator(1));
+    tokenizer->use_generator(make_generator(2));
+    tokenizer->train();
+    tokenizer->set_checkpointing(checkpointing);
+    const auto wanted = pictures(2, options.channels, options.picture_side());
+    const auto output = tokenizer->forward(wanted);
+    (at::mse_loss(output.pictures, wanted) + output.quantized.loss).backward();
+    std::vector<at::Tensor> all;
+    for (const auto& parameter : tokenizer->parameters()) all.push_back(parameter.grad());
+    return all;
+  };
+  const auto kept = gradients(false), again = gradients(true);
+  ASSERT_EQ(kept.size(), again.size());
+  for (size_t i = 0; i < kept.size(); ++i) {
+    EXPECT_TRUE(testing::all_close(again[i], kept[i], {.relative = 1e-5, .absolute = 1e-6})) << i;
+  }
 }
 
 }  // namespace
