@@ -22,6 +22,7 @@ struct Verb {
 
 constexpr std::array kVerbs{
     Verb{"train-tokenizer", "train the multi-scale tokenizer on pictures", train_tokenizer},
+    Verb{"eval-tokenizer", "how near a tokenizer comes, and how its codes are used", eval_tokenizer},
     Verb{"cache-tokens", "turn a data set into token maps, once", cache_tokens},
     Verb{"train", "train the transformer on token maps", train},
     Verb{"sample", "make pictures", sample},

@@ -11,6 +11,7 @@ namespace nextscale::cli {
 using Words = std::vector<std::string>;
 
 ExitCode train_tokenizer(const Words& words);
+ExitCode eval_tokenizer(const Words& words);
 ExitCode cache_tokens(const Words& words);
 ExitCode train(const Words& words);
 ExitCode sample(const Words& words);

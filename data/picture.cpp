@@ -32,6 +32,14 @@ at::Tensor rounded_bytes(const at::Tensor& unit) {
   return bytes.movedim(-3, -1).contiguous().cpu();
 }
 
+/// (H, W, 1 or 3) contiguous, of what may lack its last dimension.
+at::Tensor writable(const at::Tensor& picture) {
+  TORCH_CHECK(picture.scalar_type() == at::kByte && (picture.dim() == 2 || picture.dim() == 3), "uint8 (H, W[, C])");
+  const auto values = (picture.dim() == 2 ? picture.unsqueeze(2) : picture).contiguous();
+  TORCH_CHECK(values.size(2) == 1 || values.size(2) == 3, "1 or 3 channels");
+  return values;
+}
+
 }  // namespace
 
 at::Tensor decode_picture(std::span<const std::byte> bytes, int64_t channels, const std::string& where, Exif exif) {
@@ -84,11 +92,14 @@ at::Tensor bytes_from_network_range(const at::Tensor& pictures) {
 at::Tensor bytes_from_unit_range(const at::Tensor& pictures) { return rounded_bytes(pictures.detach().to(at::kFloat)); }
 
 std::string encode_png(const at::Tensor& picture) {
-  const auto values = picture.contiguous();
-  const int64_t channels = values.dim() == 3 ? values.size(2) : 1;
-  TORCH_CHECK(values.scalar_type() == at::kByte && (values.dim() == 2 || values.dim() == 3), "uint8 (H, W[, C])");
-  TORCH_CHECK(channels == 1 || channels == 3, "1 or 3 channels");
-  return formats::encode_png(values.const_data_ptr<uint8_t>(), values.size(0), values.size(1), channels);
+  const auto values = writable(picture);
+  return formats::encode_png(values.const_data_ptr<uint8_t>(), values.size(0), values.size(1), values.size(2));
+}
+
+std::string encode_jpeg(const at::Tensor& picture, int64_t quality) {
+  const auto values = writable(picture);
+  return formats::encode_jpeg(values.const_data_ptr<uint8_t>(), values.size(0), values.size(1), values.size(2),
+                              static_cast<int>(quality));
 }
 
 void write_png(const std::filesystem::path& path, const at::Tensor& picture, Sync sync, FileOperations& operations) {

@@ -57,6 +57,9 @@ at::Tensor bytes_from_unit_range(const at::Tensor& pictures);
 
 /// PNG file of (H, W), (H, W, 1) or (H, W, 3) uint8, as bytes.
 std::string encode_png(const at::Tensor& picture);
+/// The same as JPEG, colour at half the resolution (4:2:0), as most programs write it.
+/// @param quality 1 to 100, libjpeg's
+std::string encode_jpeg(const at::Tensor& picture, int64_t quality);
 /// Complete or not there. @throws Error failure naming the file
 void write_png(const std::filesystem::path& path, const at::Tensor& picture, Sync sync = Sync::now,
                FileOperations& operations = system_files());

@@ -37,5 +37,7 @@ Pixels decode_gif(const Request& request);
 Pixels decode_other(const Request& request);
 /// @param values height * width * channels bytes
 std::string encode_png(const uint8_t* values, int64_t height, int64_t width, int64_t channels);
+/// @param quality 1 to 100, libjpeg's
+std::string encode_jpeg(const uint8_t* values, int64_t height, int64_t width, int64_t channels, int quality);
 
 }  // namespace nextscale::formats

@@ -218,7 +218,10 @@ Pixels decode_other(const Request& request) {
   return pixels;
 }
 
-std::string encode_png(const uint8_t* values, int64_t height, int64_t width, int64_t channels) {
+namespace {
+
+std::string encode(const char* ending, const std::vector<int>& settings, const uint8_t* values, int64_t height,
+                   int64_t width, int64_t channels) {
   cv::Mat picture(static_cast<int>(height), static_cast<int>(width), channels == 1 ? CV_8UC1 : CV_8UC3);
   for (int y = 0; y < picture.rows; ++y) {
     auto* out = picture.ptr<uint8_t>(y);
@@ -226,8 +229,18 @@ std::string encode_png(const uint8_t* values, int64_t height, int64_t width, int
     for (int64_t i = 0; i < width * channels; ++i) out[i] = channels == 1 ? row[i] : row[i / 3 * 3 + 2 - i % 3];
   }
   std::vector<uint8_t> file;
-  cv::imencode(".png", picture, file);
+  cv::imencode(ending, picture, file, settings);
   return {file.begin(), file.end()};
+}
+
+}  // namespace
+
+std::string encode_png(const uint8_t* values, int64_t height, int64_t width, int64_t channels) {
+  return encode(".png", {}, values, height, width, channels);
+}
+
+std::string encode_jpeg(const uint8_t* values, int64_t height, int64_t width, int64_t channels, int quality) {
+  return encode(".jpg", {cv::IMWRITE_JPEG_QUALITY, quality}, values, height, width, channels);
 }
 
 }  // namespace nextscale::formats

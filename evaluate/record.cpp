@@ -34,12 +34,6 @@ std::string value_text(double value) {
   return fmt::format("{:.{}f}", shown, digits);
 }
 
-std::string count_text(int64_t count) {
-  auto text = std::to_string(count);
-  for (auto at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) text.insert(static_cast<size_t>(at), ",");
-  return text;
-}
-
 std::string set_text(const SetRecord& set) {
   if (set.count > 0) return fmt::format("{} pictures of {} x {}", count_text(set.count), set.width, set.height);
   if (set.statistics_count > 0) return fmt::format("statistics of {} pictures", count_text(set.statistics_count));
@@ -66,17 +60,43 @@ std::string file_hash(const std::filesystem::path& path) {
   return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
-nlohmann::json record_json(const EvaluationRecord& record) {
-  nlohmann::json metrics = nlohmann::json::object();
-  for (const auto& metric : record.result.metrics) {
+nlohmann::json metrics_json(const std::vector<Metric>& metrics) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const auto& metric : metrics) {
     nlohmann::json entry = {{"value", number(metric.value)}};
     if (metric.interval) {
       entry["low"] = number(metric.interval->low);
       entry["high"] = number(metric.interval->high);
     }
     for (const auto& [name, value] : metric.further) entry[name] = number(value);
-    metrics[metric.name] = entry;
+    json[metric.name] = entry;
   }
+  return json;
+}
+
+std::string metrics_table(const std::vector<Metric>& metrics, bool ascii) {
+  std::string text;
+  size_t width = 0;
+  for (const auto& metric : metrics) width = std::max(width, metric.title.size());
+  for (const auto& metric : metrics) {
+    text += fmt::format("{:<{}}  {:>12}", metric.title, width, value_text(metric.value));
+    if (metric.interval) {
+      text += fmt::format("  ({} {} {})", value_text(metric.interval->low), ascii ? "to" : "\u2013",
+                          value_text(metric.interval->high));
+    }
+    for (const auto& [name, value] : metric.further) text += fmt::format("  {} {:.5g}", name, value);
+    text += "\n";
+  }
+  return text;
+}
+
+std::string count_text(int64_t count) {
+  auto text = std::to_string(count);
+  for (auto at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) text.insert(static_cast<size_t>(at), ",");
+  return text;
+}
+
+nlohmann::json record_json(const EvaluationRecord& record) {
   nlohmann::json json = {{"format", "nextscale.evaluation"},
                          {"versions", versions_text()},
                          {"protocol", record.protocol.name},
@@ -85,7 +105,7 @@ nlohmann::json record_json(const EvaluationRecord& record) {
                          {"weights", {{"path", record.weights_path}, {"hash", record.weights_hash}}},
                          {"generated", set_json(record.generated)},
                          {"reference", set_json(record.reference)},
-                         {"metrics", metrics},
+                         {"metrics", metrics_json(record.result.metrics)},
                          {"settings", record.settings},
                          {"left_out", record.result.left_out},
                          {"warnings", record.result.warnings},
@@ -99,17 +119,7 @@ std::string record_table(const EvaluationRecord& record, bool ascii) {
   std::string text = fmt::format("{} against {}\n", set_text(record.generated), set_text(record.reference));
   if (!record.comparison.empty()) text += record.comparison + "\n";
   text += fmt::format("protocol {}, {}\n\n", record.protocol.name, record.features);
-  size_t width = 0;
-  for (const auto& metric : record.result.metrics) width = std::max(width, metric.title.size());
-  for (const auto& metric : record.result.metrics) {
-    text += fmt::format("{:<{}}  {:>12}", metric.title, width, value_text(metric.value));
-    if (metric.interval) {
-      text += fmt::format("  ({} {} {})", value_text(metric.interval->low), ascii ? "to" : "\u2013",
-                          value_text(metric.interval->high));
-    }
-    for (const auto& [name, value] : metric.further) text += fmt::format("  {} {:.5g}", name, value);
-    text += "\n";
-  }
+  text += metrics_table(record.result.metrics, ascii);
   for (const auto& line : record.result.left_out) text += "left out: " + line + "\n";
   for (const auto& line : record.result.warnings) text += "warning: " + line + "\n";
   return text + "\n" + record_sentence(record) + "\n";

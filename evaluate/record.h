@@ -40,6 +40,13 @@ struct EvaluationRecord {
 /// XXH3-128 of a file's bytes. @throws Error failure naming it
 std::string file_hash(const std::filesystem::path& path);
 
+/// Values by name, with intervals and what belongs to them; null where there is no number.
+nlohmann::json metrics_json(const std::vector<Metric>& metrics);
+/// A line a number. @param ascii no characters beyond ASCII
+std::string metrics_table(const std::vector<Metric>& metrics, bool ascii);
+/// "12,345"
+std::string count_text(int64_t count);
+
 /// docs/evaluation.md lists the keys.
 nlohmann::json record_json(const EvaluationRecord& record);
 /// For people: a line a number, then warnings. @param ascii no characters beyond ASCII

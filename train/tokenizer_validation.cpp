@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "nextscale/base/runtime.h"
+#include "nextscale/data/picture_quality.h"
 #include "nextscale/train/pictures.h"
 #include "nextscale/train/previews.h"
 #include "nextscale/train/token_source.h"
@@ -20,8 +21,7 @@ constexpr double kSettledShare = 0.1;  // of the steps after the start of the co
 
 /// Peak signal-to-noise ratio of each picture in dB; pictures span 2. (N)
 torch::Tensor psnr(const torch::Tensor& decoded, const torch::Tensor& pictures) {
-  const auto mse = (decoded.clamp(-1, 1) - pictures).square().mean({1, 2, 3}).to(at::kDouble);
-  return 10 * at::log10(4 / mse.clamp_min(1e-10));
+  return nextscale::psnr(decoded.clamp(-1, 1), pictures, 2);
 }
 
 std::string with_scale(const char* name, const MapSize& map) {

@@ -9,8 +9,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-const std::vector<std::string> kVerbs{"train-tokenizer",  "cache-tokens", "train",  "sample",
-                                      "train-classifier", "classify",     "inspect"};
+const std::vector<std::string> kVerbs{"train-tokenizer", "eval-tokenizer",   "cache-tokens", "train",
+                                      "sample",          "train-classifier", "classify",     "inspect"};
 
 TEST(CommandLine, HelpGoesToStdoutAndEndsWithZero) {
   const auto overview = run_nextscale({"--help"});

@@ -13,13 +13,16 @@
 /// Models of random weights that make pictures of 6 x 6 in 14 tokens.
 namespace nextscale::testing {
 
-inline void save_tiny_tokenizer(const std::filesystem::path& path) {
+/// @param ch_mult every level after the first doubles the side of the pictures
+inline void save_tiny_tokenizer(const std::filesystem::path& path, int64_t channels = 3,
+                                const std::vector<int64_t>& ch_mult = {1, 1}) {
   const at::NoGradGuard no_grad;
   auto generator = make_generator(1);
   TokenizerOptions options;
   options.quantizer = {.codes = 20, .code_width = 4, .sides = {1, 2, 3}};
+  options.channels = channels;
   options.ch = 8;
-  options.ch_mult = {1, 1};
+  options.ch_mult = ch_mult;
   options.res_blocks = 1;
   options.norm_groups = 4;
   Tokenizer tokenizer(options);
