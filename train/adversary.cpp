@@ -36,9 +36,8 @@ HeadNormKind norm_kind(const std::string& name, int64_t batch) {
 
 std::shared_ptr<Discriminator> made(const AdversaryOptions& options, const AdversarySetting& setting) {
   if (options.discriminator == "patchgan") {
-    return std::make_shared<PatchDiscriminatorImpl>(PatchDiscriminatorOptions{.channels = setting.channels,
-                                                                              .width = options.discriminator_width,
-                                                                              .layers = options.discriminator_layers});
+    return std::make_shared<PatchDiscriminatorImpl>(PatchDiscriminatorOptions{
+        .channels = setting.channels, .width = options.discriminator_width, .layers = options.discriminator_layers});
   }
   return std::make_shared<DinoDiscriminatorImpl>(load_dino(setting.weights / "dino_deitsmall16_pretrain.pth"),
                                                  norm_kind(options.discriminator_norm, setting.batch));

@@ -72,8 +72,8 @@ struct AdversaryOptions {
         option("augment", &O::augment, "share of the batches that it sees shifted, recoloured and cut out",
                between(0.0, 1.0)),
         option("cutout", &O::cutout, "side of the cut-out in sides of the picture", between(0.0, 1.0)),
-        option("blur_fade", &O::blur_fade,
-               "share of the steps over which a blur of what it sees fades after its start", between(0.0, 1.0)),
+        option("blur_fade", &O::blur_fade, "share of the steps over which a blur of what it sees fades after its start",
+               between(0.0, 1.0)),
     };
   }
   bool on() const { return discriminator != "none" && adversarial > 0; }
@@ -118,7 +118,7 @@ class Adversary {
   /// What these numbers say that a user should know, each once.
   std::vector<std::string> notes(const std::map<std::string, double>& numbers);
 
-  NamedTensors state() const;            ///< weights, buffers, "lecam.…"; shares storage
+  NamedTensors state() const;  ///< weights, buffers, "lecam.…"; shares storage
   NamedTensors optimizer_state() const { return optimizer_->state(); }
   void load_optimizer(const NamedTensors& state, const std::string& where) { optimizer_->load_state(state, where); }
 

@@ -10,10 +10,10 @@ namespace nextscale {
 /// What a discriminator sees of a batch: the same distortions of real and decoded pictures, through which gradients
 /// flow (Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training").
 struct AugmentationOptions {
-  bool translation = true;     ///< by up to an eighth of each side; zeros come in
-  bool colour = true;          ///< brightness +-0.5, saturation x [0, 2], contrast x [0.5, 1.5]
-  bool cutout = true;          ///< a rectangle of zeros
-  double cutout_share = 0.2;   ///< of each side
+  bool translation = true;      ///< by up to an eighth of each side; zeros come in
+  bool colour = true;           ///< brightness +-0.5, saturation x [0, 2], contrast x [0.5, 1.5]
+  bool cutout = true;           ///< a rectangle of zeros
+  double cutout_share = 0.2;    ///< of each side
   bool rounds_half_up = false;  ///< shares of a side that end in .5; else to even, as Python rounds
 };
 

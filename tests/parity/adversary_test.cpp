@@ -52,8 +52,8 @@ TEST(ParityAugmentation, BlursAsTheAuthorsTrainer) {
   for (const std::string name : {"s1", "s05", "s01", "s005"}) {
     if (!fixture.has("blur/" + name + "/y")) continue;
     SCOPED_TRACE(name);
-    const auto y = blurred(fixture.input("blur/" + name + "/x"),
-                           fixture.cases().at("blur/" + name).at("schedule").get<double>());
+    const auto y =
+        blurred(fixture.input("blur/" + name + "/x"), fixture.cases().at("blur/" + name).at("schedule").get<double>());
     EXPECT_LE(relative_to_largest(y, fixture.expected("blur/" + name + "/y")), kOfLargest);
     ++compared;
   }

@@ -30,7 +30,8 @@ bool same_shape(const at::Tensor& actual, const at::Tensor& expected) {
 
 }  // namespace
 
-PerceptualFixture::PerceptualFixture(const std::string& file) : cases_(read("cases.json")), recipe_(read("recipe.json")) {
+PerceptualFixture::PerceptualFixture(const std::string& file)
+    : cases_(read("cases.json")), recipe_(read("recipe.json")) {
   if (!file.empty()) expected_ = read_weights(fixture_file("perceptual/" + file + ".safetensors")).tensors;
 }
 

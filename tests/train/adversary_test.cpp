@@ -106,8 +106,8 @@ TEST(Augmentation, MiddleDrawsLeaveColoursAsTheyAre) {
 }
 
 TEST(Augmentation, ACutoutIsAFifthOfEachSide) {
-  const auto y =
-      augmented(at::ones({2, 3, 20, 20}), at::full({kAugmentationDraws, 2}, 0.5), {.translation = false, .colour = false});
+  const auto y = augmented(at::ones({2, 3, 20, 20}), at::full({kAugmentationDraws, 2}, 0.5),
+                           {.translation = false, .colour = false});
   EXPECT_EQ(y.eq(0).sum().item<int64_t>(), 2 * 3 * 4 * 4);
 }
 
@@ -130,7 +130,8 @@ TEST(Adversary, LearnsToTellTwoKindsOfPicturesApart) {
   EXPECT_FALSE(adversary.active(9));
   EXPECT_TRUE(adversary.active(10));
   for (int64_t step = 10; step < kSteps; ++step) {
-    adversary.learn(pictures(static_cast<uint64_t>(step), 0.5), pictures(static_cast<uint64_t>(100 + step), -0.5), step);
+    adversary.learn(pictures(static_cast<uint64_t>(step), 0.5), pictures(static_cast<uint64_t>(100 + step), -0.5),
+                    step);
     if (step == 20) adversary.numbers();
   }
   const auto numbers = adversary.numbers();
