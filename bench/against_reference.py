@@ -6,7 +6,7 @@ inputs, in turn, in one run. Medians, the ratio of each pair, and the peak of me
                                [--batch N] [--rounds 3] [--threads 2] [--build build]
 
 VAR is a checkout of the reference (bench/reference_jobs.py); run with a Python that has torch. Jobs also:
-train-checkpointed. Needs `cmake --preset bench && cmake --build build`.
+train-checkpointed; tokenizer-against (LPIPS and PatchGAN with adaptive weight, both sides in the same arithmetic). Needs `cmake --preset bench && cmake --build build`.
 """
 import argparse
 import multiprocessing
@@ -35,6 +35,11 @@ def prepare(reference, folder):
     torch.nn.init.normal_(vae.quantize.embedding.weight, 0, 1.0)
     torch.save(vae.state_dict(), f"{folder}/vae.pth")
     torch.save(var.state_dict(), f"{folder}/var.pth")
+    from reference_jobs import VGG16_SHAPES
+
+    torch.save({name: torch.randn(shape) * 0.05 for name, shape in VGG16_SHAPES.items()}, f"{folder}/vgg16-397923af.pth")
+    torch.save({f"lin{k}.model.1.weight": torch.rand(1, width, 1, 1)
+                for k, width in enumerate((64, 128, 256, 512, 512))}, f"{folder}/lpips-vgg.pth")
     length = sum(side * side for side in SIDES)
     torch.save({"tokens": torch.randint(CODES, (PICTURES, length)), "labels": torch.randint(1000, (PICTURES,)),
                 "pictures": torch.rand(PICTURES, 3, 256, 256) * 2 - 1}, f"{folder}/inputs.pth")
@@ -64,8 +69,8 @@ class Side:
 
 def compare(arguments, folder, job, dtype, batch):
     ours = Side([f"{arguments.build}/bench_whole_jobs", job, folder, dtype, str(batch), str(arguments.threads)])
-    # The reference's quantizer does not run under autocast on a CPU: tokenizer jobs are compared with its float32.
-    their_dtype = dtype if job in ("train", "train-checkpointed", "sample") else "float32"
+    # Encoding, decoding and the plain tokenizer step stand against the reference's float32.
+    their_dtype = dtype if job in ("train", "train-checkpointed", "sample", "tokenizer-against") else "float32"
     reference = Side([sys.executable, str(HERE / "reference_jobs.py"), "--reference", arguments.reference, "--folder", folder,
                       "--job", job, "--dtype", their_dtype, "--batch", str(batch), "--threads", str(arguments.threads)])
     for turn in range(arguments.rounds + 1):  # the first warms up

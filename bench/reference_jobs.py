@@ -34,6 +34,50 @@ def build_models(reference, device="cpu", depth=16):
     return torch, vae, var
 
 
+VGG16_SHAPES = {}
+for index, before, after in ((0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256), (12, 256, 256),
+                             (14, 256, 256), (17, 256, 512), (19, 512, 512), (21, 512, 512), (24, 512, 512),
+                             (26, 512, 512), (28, 512, 512)):
+    VGG16_SHAPES[f"features.{index}.weight"] = (after, before, 3, 3)
+    VGG16_SHAPES[f"features.{index}.bias"] = (after,)
+
+
+def judges(torch, folder):
+    """(LPIPS over VGG16, PatchGAN of three layers) as plain modules, with the weights that both sides load."""
+    nn = torch.nn
+    layers, width = [], 3
+    for channels in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512):
+        layers += [nn.Conv2d(width, channels, 3, padding=1), nn.ReLU()] if channels else [nn.MaxPool2d(2)]
+        width = channels or width
+    trunk = nn.Sequential(*layers)
+    stored = torch.load(f"{folder}/vgg16-397923af.pth")
+    trunk.load_state_dict({name.removeprefix("features."): value for name, value in stored.items()})
+    heads = list(torch.load(f"{folder}/lpips-vgg.pth").values())
+    trunk.eval().requires_grad_(False)
+    shift = torch.tensor([-.030, -.088, -.188]).view(1, 3, 1, 1)
+    scale = torch.tensor([.458, .448, .450]).view(1, 3, 1, 1)
+
+    def features(x):
+        x = (x - shift) / scale
+        for index, layer in enumerate(trunk):
+            x = layer(x)
+            if index in (3, 8, 15, 22, 29):
+                kept = x.float()
+                yield kept / ((kept.square().sum(1, keepdim=True) + 1e-9).sqrt() + 1e-10)
+
+    def distance(wanted, made):
+        with torch.no_grad():
+            targets = list(features(wanted))
+        return sum(((a - b).square() * head).sum(1).mean() for a, b, head in zip(targets, features(made), heads))
+
+    def block(before, after, stride):
+        return [nn.Conv2d(before, after, 4, stride, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)]
+
+    patches = nn.Sequential(nn.Conv2d(3, 64, 4, 2, 1), nn.LeakyReLU(0.2), *block(64, 128, 2), *block(128, 256, 2),
+                            *block(256, 512, 1), nn.Conv2d(512, 1, 4, 1, 1))
+    return distance, patches
+
+
 def job_of(arguments):
     torch, vae, var = build_models(arguments.reference, arguments.device, int(arguments.preset[1:]))
     torch.set_num_threads(arguments.threads)
@@ -70,6 +114,26 @@ def job_of(arguments):
         functional = torch.nn.functional
         return step(functional.mse_loss(made, pictures) + 0.2 * functional.l1_loss(made, pictures) + vq, 10.0)
 
+    def tokenizer_against():
+        functional = torch.nn.functional
+        with autocast():
+            made, _, vq = vae(pictures)
+            made = made.float()
+            nll = (functional.mse_loss(made, pictures) + 0.2 * functional.l1_loss(made, pictures)
+                   + distance(pictures, made))
+            push = -patches(made).float().mean()
+        last = vae.decoder.conv_out.weight
+        of_nll, of_push = (torch.autograd.grad(part, last, retain_graph=True)[0] for part in (nll, push))
+        weight = (of_nll.norm() / (of_push.norm() + 1e-6)).clamp(0.015, 1e4).detach()
+        value = step(nll + 0.4 * weight * push + vq, 10.0)
+        against.zero_grad(set_to_none=True)
+        with autocast():
+            real, fake = patches(pictures).float(), patches(made.detach()).float()
+        functional.relu(1 - real).mean().add(functional.relu(1 + fake).mean()).backward()
+        torch.nn.utils.clip_grad_norm_(patches.parameters(), 10.0)
+        against.step()
+        return value
+
     def sample():
         with torch.inference_mode(), autocast():
             made = var.autoregressive_infer_cfg(arguments.batch, inputs["labels"], g_seed=0, cfg=1.5, top_k=900,
@@ -89,13 +153,28 @@ def job_of(arguments):
     var.train(training)
     if training:
         del vae.encoder, vae.decoder
-    if arguments.job == "tokenizer":
+    trains_tokenizer = arguments.job.startswith("tokenizer")
+    if trains_tokenizer:
         vae.train().requires_grad_(True)
         # Its statistics ask for the number of processes.
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    parameters = list((vae if arguments.job == "tokenizer" else var).parameters())
+        # Its quantizer does not run under autocast on a CPU: in float32, as ours.
+        quantize = vae.quantize.forward
+
+        def in_float32(f, *more, **named):
+            with torch.autocast(arguments.device.split(":")[0], enabled=False):
+                return quantize(f.float(), *more, **named)
+
+        vae.quantize.forward = in_float32
+    parameters = list((vae if trains_tokenizer else var).parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, betas=(0.9, 0.95), fused=True)
-    return train if training else {"sample": sample, "encode": encode, "decode": decode, "tokenizer": tokenizer}[arguments.job]
+    if arguments.job == "tokenizer-against":
+        del var
+        distance, patches = judges(torch, arguments.folder)
+        against = torch.optim.AdamW(patches.parameters(), lr=1e-5, betas=(0.9, 0.95), fused=True)
+    jobs = {"sample": sample, "encode": encode, "decode": decode, "tokenizer": tokenizer,
+            "tokenizer-against": tokenizer_against}
+    return train if training else jobs[arguments.job]
 
 
 def main():

@@ -1,8 +1,8 @@
 // Whole jobs at the published d16's size, for bench/against_reference.py: says "ready", does the job once for every
 // line on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes.
-//   bench_whole_jobs train|train-checkpointed|load|sample|encode|decode|tokenizer FOLDER float32|bfloat16 BATCH THREADS
+//   bench_whole_jobs train|train-checkpointed|load|sample|encode|decode|tokenizer|tokenizer-against FOLDER float32|bfloat16 BATCH THREADS
 //   [DEVICE]
-// FOLDER holds var.pth, vae.pth (state dicts of the reference) and inputs.pth (tokens, labels, pictures).
+// FOLDER holds var.pth, vae.pth (state dicts of the reference), inputs.pth (tokens, labels, pictures) and LPIPS' files.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -22,6 +22,7 @@
 #include "nextscale/sample/sampler.h"
 #include "nextscale/train/optimizer.h"
 #include "nextscale/train/pictures.h"
+#include "nextscale/train/tokenizer_trainer.h"
 #include "nextscale/train/transformer_trainer.h"
 
 namespace nextscale {
@@ -147,6 +148,40 @@ Job train_tokenizer(const Setting& setting) {
   };
 }
 
+/// The bench's pictures as a set, each of them again and again.
+class FixedPictures : public Dataset {
+ public:
+  explicit FixedPictures(const Setting& setting)
+      : pictures_(((setting.input("pictures").cpu() + 1) * 127.5).round().to(at::kByte).permute({0, 2, 3, 1})) {}
+  int64_t size() const override { return pictures_.size(0); }
+  int64_t label(int64_t) const override { return 0; }
+  at::Tensor picture(int64_t i) const override { return pictures_[i].contiguous(); }
+  std::string name(int64_t i) const override { return std::to_string(i); }
+
+ private:
+  at::Tensor pictures_;
+};
+
+/// The whole composite loss: LPIPS over VGG16 (files in the bench's folder), PatchGAN, adaptive weight.
+Job train_tokenizer_against(const Setting& setting) {
+  auto recipe = tokenizer_recipe("paper", 256, 3);
+  recipe.model.dropout = 0;  // the reference's modules have none by default
+  recipe.training.ema = 0;
+  recipe.training.restart_every = 0;
+  recipe.adversary = {.discriminator = "patchgan", .adversary_start = 0, .adversary_ramp = 0};
+  recipe.loop.batch = setting.batch;
+  recipe.weights = setting.folder;
+  DataParts parts;
+  parts.train = parts.val = std::make_shared<FixedPictures>(setting);
+  parts.class_names = {"one"};
+  parts.side = 256;
+  parts.channels = 3;
+  DataOptions data;
+  data.workers = 1;
+  auto trainer = std::make_shared<TokenizerTrainer>(recipe, parts, data, 1000, 0, setting.device, setting.dtype);
+  return [trainer, step = int64_t{0}]() mutable { return trainer->step(step++, true).loss; };
+}
+
 Job job_of(const std::string& name, const Setting& setting) {
   if (name == "train") return train(setting, false);
   if (name == "train-checkpointed") return train(setting, true);
@@ -155,6 +190,7 @@ Job job_of(const std::string& name, const Setting& setting) {
   if (name == "encode") return encode(setting);
   if (name == "decode") return decode(setting);
   if (name == "tokenizer") return train_tokenizer(setting);
+  if (name == "tokenizer-against") return train_tokenizer_against(setting);
   throw usage({.where = name, .what = "is no job"});
 }
 

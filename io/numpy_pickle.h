@@ -19,8 +19,9 @@ struct NumpyPickleEntry {
 };
 
 /// Reads a pickled dict (protocol 2 to 5) of numpy arrays, or of lists or tuples of them, in the order of the file.
-/// Nothing of it is run (io/pickle.h): beside plain values it may name numpy.core.multiarray._reconstruct,
-/// numpy.ndarray and numpy.dtype, and nothing else. All arrays together are no larger than the file.
+/// Nothing of it is run (io/pickle.h): beside what every pickle may hold it may name
+/// numpy.core.multiarray._reconstruct, numpy.ndarray and numpy.dtype, and nothing else. All arrays together are no
+/// larger than the file.
 /// @param where  names the file in errors
 /// @throws Error failure naming file, entry, expected and found: cut off, bytes behind the pickle, other globals,
 /// values that are no arrays, structured types, sizes that do not fit the bytes that are there, a name that comes twice

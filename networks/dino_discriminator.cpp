@@ -1,5 +1,6 @@
 #include "nextscale/networks/dino_discriminator.h"
 
+#include <algorithm>
 #include <memory>
 #include <numbers>
 #include <string>
@@ -21,7 +22,7 @@ namespace {
 constexpr double kEpsilon = 1e-6, kMomentum = 0.1, kSlope = 0.2;
 constexpr int64_t kVirtualBatch = 8, kGroups = 32, kKernel = 9;
 
-int64_t parts_of(int64_t batch) { return (batch + kVirtualBatch - 1) / kVirtualBatch; }
+int64_t parts_of(int64_t batch) { return std::max<int64_t>((batch + kVirtualBatch - 1) / kVirtualBatch, 1); }
 bool splits(int64_t batch) { return batch % parts_of(batch) == 0; }
 
 }  // namespace
