@@ -1,7 +1,7 @@
 // Whole jobs at the published d16's size, for bench/against_reference.py: says "ready", does the job once for every
 // line on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes.
-//   bench_whole_jobs train|train-checkpointed|load|sample|encode|decode|tokenizer|tokenizer-against FOLDER float32|bfloat16 BATCH THREADS
-//   [DEVICE]
+//   bench_whole_jobs train|train-checkpointed|load|sample|encode|decode|tokenizer|tokenizer-against FOLDER
+//   float32|bfloat16 BATCH THREADS [DEVICE]
 // FOLDER holds var.pth, vae.pth (state dicts of the reference), inputs.pth (tokens, labels, pictures) and LPIPS' files.
 #include <chrono>
 #include <cstdio>
