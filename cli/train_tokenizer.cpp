@@ -28,8 +28,7 @@ struct TokenizerRunOptions {
                "folder of this run: checkpoints, metrics, pictures, log; the same command goes on there"),
         option("preset", &O::preset,
                "model and training: fast (16 to 64 px, a CPU, minutes, no published weights), vqgan (L1, LPIPS, "
-               "PatchGAN), "
-               "paper (as the published tokenizer was trained); auto: fast up to 64 px, else paper",
+               "PatchGAN), paper (as the published tokenizer was trained); auto: fast up to 64 px, else paper",
                one_of("auto", "fast", "vqgan", "paper")),
         option("weights", &O::weights,
                "folder with the published weights of networks that judge (scripts/download-weights.sh)"),

@@ -13,6 +13,7 @@
 #include "nextscale/data/picture.h"
 #include "nextscale/io/json_file.h"
 #include "nextscale/networks/classifier.h"
+#include "nextscale/tests/cli/refusals.h"
 #include "nextscale/tests/cli/tiny_model.h"
 #include "nextscale/tests/support/program.h"
 #include "nextscale/tests/support/temporary_directory.h"
@@ -24,7 +25,6 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using ::testing::StartsWith;
 
 using Words = std::vector<std::string>;
 
@@ -82,13 +82,7 @@ class EvalTokenizerCommand : public ::testing::Test {
     if (std::find(all.begin(), all.end(), "--json") == all.end()) {
       all.insert(all.end(), {"--json", own("numbers.json")});
     }
-    const auto result = run_nextscale(all);
-    EXPECT_EQ(result.code, code) << result.err;
-    EXPECT_EQ(result.out, "");
-    EXPECT_EQ(result.error_lines().size(), 1U) << result.err;
-    EXPECT_THAT(result.err, AllOf(StartsWith("nextscale: "), says));
-    EXPECT_FALSE(fs::exists(own("numbers.json")));
-    EXPECT_FALSE(fs::exists(own("strips.png")));
+    expect_refusal(all, code, says, {own("numbers.json"), own("strips.png")});
   }
 
   static TemporaryDirectory* folder_;

@@ -15,6 +15,7 @@
 #include "nextscale/io/json_file.h"
 #include "nextscale/io/npz.h"
 #include "nextscale/networks/classifier.h"
+#include "nextscale/tests/cli/refusals.h"
 #include "nextscale/tests/cli/tiny_model.h"
 #include "nextscale/tests/support/program.h"
 #include "nextscale/tests/support/temporary_directory.h"
@@ -98,13 +99,7 @@ class EvaluateCommand : public ::testing::Test {
   }
   void expect_refused(Words all, int code, const ::testing::Matcher<const std::string&>& says) const {
     all.insert(all.end(), {"--json", own("numbers.json"), "--report", own("report.html")});
-    const auto result = run_nextscale(all);
-    EXPECT_EQ(result.code, code) << result.err;
-    EXPECT_EQ(result.out, "");
-    EXPECT_EQ(result.error_lines().size(), 1U) << result.err;
-    EXPECT_THAT(result.err, AllOf(StartsWith("nextscale: "), says));
-    EXPECT_FALSE(fs::exists(own("numbers.json")));
-    EXPECT_FALSE(fs::exists(own("report.html")));
+    expect_refusal(all, code, says, {own("numbers.json"), own("report.html")});
   }
 
   static TemporaryDirectory* folder_;

@@ -13,158 +13,25 @@
 
 #include "nextscale/base/random.h"
 #include "nextscale/base/runtime.h"
-#include "nextscale/base/state_dict.h"
-#include "nextscale/io/weights.h"
 #include "nextscale/networks/dino_discriminator.h"
 #include "nextscale/networks/patch_discriminator.h"
-#include "nextscale/networks/spectral_norm.h"
+#include "nextscale/tests/networks/discriminator_support.h"
 #include "nextscale/tests/support/all_close.h"
 #include "nextscale/tests/support/message_of.h"
-#include "nextscale/tests/support/recipe.h"
-#include "nextscale/tests/support/temporary_directory.h"
 
 namespace nextscale {
 namespace {
 
 using testing::all_close;
 using ::testing::AllOf;
+using testing::copied;
+using testing::entry;
 using ::testing::HasSubstr;
+using testing::made_up;
 using testing::message_of;
-using testing::recipe_tensor;
-using testing::TemporaryDirectory;
-
-at::Tensor made_up(const std::string& name, const std::vector<int64_t>& shape) {
-  return recipe_tensor("discriminator/" + name, shape, 1.0, 0.0);
-}
-
-SpectralConv1d spectral(const SpectralConv1dOptions& options) {
-  SpectralConv1d convolution(options);
-  convolution->initialise(make_generator(3));
-  return convolution;
-}
-
-at::Tensor entry(const torch::nn::Module& module, const std::string& name) {
-  return find_tensor(state_dict(module), name);
-}
-
-/// Copies of the whole state.
-NamedTensors copied(const torch::nn::Module& module) {
-  NamedTensors copies;
-  for (const auto& [name, tensor] : state_dict(module)) copies.emplace_back(name, tensor.detach().clone());
-  return copies;
-}
-
-bool same(const torch::nn::Module& module, const NamedTensors& earlier) {
-  for (const auto& [name, tensor] : earlier) {
-    if (!entry(module, name).equal(tensor)) return false;
-  }
-  return true;
-}
-
-/// A transformer with everything DINO has, 16 tokens of 32 channels.
-Dino small_trunk() {
-  Dino trunk(DinoOptions{.side = 32, .patch = 8, .width = 32, .depth = 4, .heads = 2});
-  for (auto& [name, tensor] : state_dict(*trunk)) {
-    const bool is_norm_weight = name.find("norm") != std::string::npos && name.ends_with("weight");
-    tensor.copy_(recipe_tensor("trunk/" + name, tensor.sizes().vec(), 0.25, is_norm_weight ? 1 : 0));
-  }
-  return trunk;
-}
-
-DinoDiscriminator small_dino(HeadNormKind norm = HeadNormKind::virtual_batch) {
-  DinoDiscriminator network(small_trunk(), norm);
-  network->initialise(make_generator(5));
-  return network;
-}
-
-TEST(SpectralConv1d, LargestSingularValueBecomesOne) {
-  const at::NoGradGuard no_grad;
-  auto convolution = spectral({.in = 7, .out = 5});
-  const auto every_column = at::eye(7).unsqueeze(0);  // the answer is the weight itself
-  for (int i = 0; i < 300; ++i) convolution(every_column);
-  EXPECT_NEAR(at::linalg_svdvals(convolution(every_column)[0])[0].item<double>(), 1, 1e-5);
-
-  auto wide = spectral({.in = 4, .out = 6, .kernel = 3, .circular = true});
-  for (int i = 0; i < 300; ++i) wide(made_up("x", {1, 4, 9}));
-  const auto matrix = entry(*wide, "weight_orig").flatten(1);
-  const auto estimate = entry(*wide, "weight_u").dot(matrix.mv(entry(*wide, "weight_v")));
-  EXPECT_NEAR((estimate / at::linalg_svdvals(matrix)[0]).item<double>(), 1, 1e-5);
-}
-
-TEST(SpectralConv1d, OnlyTrainingImprovesTheEstimate) {
-  const at::NoGradGuard no_grad;
-  auto convolution = spectral({.in = 7, .out = 5});
-  const auto x = made_up("x", {2, 7, 6});
-  convolution->eval();
-  const auto before = copied(*convolution);
-  const auto first = convolution(x);
-  EXPECT_TRUE(same(*convolution, before));
-  EXPECT_TRUE(convolution(x).equal(first));
-  convolution->train();
-  convolution(x);
-  EXPECT_FALSE(entry(*convolution, "weight_u").equal(find_tensor(before, "weight_u")));
-  EXPECT_FALSE(entry(*convolution, "weight_v").equal(find_tensor(before, "weight_v")));
-  EXPECT_TRUE(entry(*convolution, "weight_orig").equal(find_tensor(before, "weight_orig")));
-}
-
-TEST(SpectralConv1d, GradientIsThatOfDifferencesWithConstantDirections) {
-  auto convolution = spectral({.in = 3, .out = 4, .kernel = 3, .circular = true});
-  convolution->to(at::kDouble);
-  auto x = made_up("x", {2, 3, 7}).to(at::kDouble).requires_grad_();
-  const auto coefficients = made_up("coefficients", {2, 4, 7}).to(at::kDouble);
-  const auto loss = [&] { return (convolution(x) * coefficients).sum(); };
-  loss().backward();  // in training mode: u and v have moved, the gradient is the one at the new ones
-  convolution->eval();
-  for (const auto& [name, leaf] : NamedTensors{
-           {"weight_orig", entry(*convolution, "weight_orig")}, {"bias", entry(*convolution, "bias")}, {"x", x}}) {
-    const at::NoGradGuard no_grad;
-    auto values = leaf.view(-1);
-    for (int64_t i = 0; i < values.numel(); ++i) {
-      const double value = values[i].item<double>(), step = 1e-5;
-      values[i] = value + step;
-      const double above = loss().item<double>();
-      values[i] = value - step;
-      const double below = loss().item<double>();
-      values[i] = value;
-      const double expected = (above - below) / (2 * step), got = leaf.grad().view(-1)[i].item<double>();
-      ASSERT_NEAR(got, expected, 1e-6 * (1 + std::abs(expected))) << name << " " << i;
-    }
-  }
-}
-
-TEST(SpectralConv1d, TwoForwardsMayStandBeforeOneBackward) {
-  auto together = spectral({.in = 3, .out = 4, .kernel = 3}), apart = spectral({.in = 3, .out = 4, .kernel = 3});
-  const auto x = made_up("x", {2, 3, 7}), y = made_up("y", {2, 3, 7});
-  const auto first = together(x).square().sum(), second = together(y).square().sum();
-  (first + second).backward();
-  apart(x).square().sum().backward();
-  apart(y).square().sum().backward();
-  EXPECT_TRUE(all_close(entry(*together, "weight_orig").grad(), entry(*apart, "weight_orig").grad(),
-                        {.relative = 1e-5, .absolute = 1e-3}));
-}
-
-TEST(SpectralConv1d, CircularPaddingMakesARing) {
-  const at::NoGradGuard no_grad;
-  const auto x = made_up("x", {1, 3, 12});
-  for (const bool circular : {true, false}) {
-    auto convolution = spectral({.in = 3, .out = 2, .kernel = 9, .circular = circular});
-    convolution->eval();
-    const auto rolled = convolution(x.roll(5, 2)), expected = convolution(x).roll(5, 2);
-    EXPECT_EQ(rolled.sizes(), at::IntArrayRef({1, 2, 12}));
-    EXPECT_EQ(rolled.allclose(expected, 1e-4, 1e-5), circular);
-  }
-}
-
-TEST(SpectralConv1d, StaysInFloat32UnderAutocast) {
-  const at::NoGradGuard no_grad;
-  auto convolution = spectral({.in = 7, .out = 5, .kernel = 3});
-  convolution->eval();
-  const auto x = made_up("x", {2, 7, 6});
-  const auto expected = convolution(x);
-  const AutocastGuard autocast(c10::kCPU, at::kBFloat16);
-  EXPECT_TRUE(convolution(x).equal(expected));
-  EXPECT_EQ(convolution(x.to(at::kBFloat16)).scalar_type(), at::kFloat);
-}
+using testing::same;
+using testing::small_dino;
+using testing::small_trunk;
 
 TEST(HeadNorm, VirtualBatchesKnowNothingOfEachOther) {
   const at::NoGradGuard no_grad;
@@ -356,75 +223,6 @@ TEST(DinoDiscriminator, LargePicturesAreSometimesCut) {
     EXPECT_TRUE(all_close(logits, network->logits(part.contiguous()), {.absolute = 1e-5}));
   }
   EXPECT_TRUE(has_cut && has_shrunk);
-}
-
-TEST(DinoCrop, IsDrawnForHalfOfTheLargePictures) {
-  auto draws = make_generator(2);
-  int64_t cut = 0, highest = 0, widest = 0;
-  for (int i = 0; i < 4000; ++i) {
-    const auto crop = draw_dino_crop(256, 230, draws);
-    if (!crop) continue;
-    ++cut;
-    ASSERT_TRUE(crop->top >= 0 && crop->top <= 32 && crop->left >= 0 && crop->left <= 6);
-    highest = std::max(highest, crop->top);
-    widest = std::max(widest, crop->left);
-  }
-  EXPECT_NEAR(static_cast<double>(cut) / 4000, 0.5, 0.03);
-  EXPECT_EQ(highest, 32);
-  EXPECT_EQ(widest, 6);
-  const auto state = generator_state(draws).clone();
-  for (const auto& [height, width] : std::vector<std::pair<int64_t, int64_t>>{{224, 224}, {64, 64}, {300, 200}}) {
-    EXPECT_FALSE(draw_dino_crop(height, width, draws).has_value());
-  }
-  EXPECT_TRUE(generator_state(draws).equal(state)) << "smaller pictures draw nothing";
-}
-
-TEST(Dino, TapsStayFloat32UnderAutocast) {
-  const at::NoGradGuard no_grad;
-  auto trunk = small_trunk();
-  const auto pictures = made_up("x", {2, 3, 32, 48});
-  const auto expected = trunk->taps(pictures);
-  const AutocastGuard autocast(c10::kCPU, at::kBFloat16);
-  const auto taps = trunk->taps(pictures);
-  ASSERT_EQ(taps.size(), 5U);
-  for (size_t k = 0; k < taps.size(); ++k) {
-    EXPECT_EQ(taps[k].scalar_type(), at::kFloat);
-    EXPECT_EQ(taps[k].sizes(), at::IntArrayRef({2, 32, 24}));
-    EXPECT_LE(((taps[k] - expected[k]).norm() / expected[k].norm()).item<double>(), 1e-2) << k;
-  }
-  EXPECT_EQ(trunk->class_token(pictures).sizes(), at::IntArrayRef({2, 32}));
-}
-
-TEST(Dino, RefusesWhatDoesNotFitWithOneLine) {
-  EXPECT_THAT(message_of([] { small_trunk()->taps(made_up("x", {2, 3, 32, 36})); }),
-              AllOf(HasSubstr("no multiples of a patch"), HasSubstr("(2, 3, 32, 36)")));
-  EXPECT_THAT(message_of([] { dino_prepare(made_up("x", {1, 3, 250, 250}), DinoCrop{.top = 27, .left = 0}); }),
-              HasSubstr("the crop leaves the picture"));
-  EXPECT_THAT(message_of([] { dino_prepare(made_up("x", {3, 64, 64})); }), HasSubstr("got (3, 64, 64)"));
-}
-
-TEST(Dino, ComesBackFromItsFile) {
-  const TemporaryDirectory folder;
-  const auto path = folder / "dino_deitsmall16_pretrain.pth";
-  EXPECT_THAT(
-      message_of([&] { load_dino(path); }),
-      AllOf(HasSubstr(path.string()), HasSubstr("'scripts/download-weights.sh FOLDER dino_deitsmall16_pretrain.pth'")));
-  const Dino published;
-  EXPECT_EQ(state_dict(*published).size(), 150U);
-  write_pth(path, state_dict(*published));
-  auto again = load_dino(path, DinoOptions::Gelu::erf);
-  EXPECT_TRUE(same(*again, state_dict(*published)));
-  EXPECT_FALSE(again->is_training());
-  EXPECT_EQ(again->options().gelu, DinoOptions::Gelu::erf);
-  for (const auto& parameter : again->parameters()) EXPECT_FALSE(parameter.requires_grad());
-
-  auto broken = copied(*published);
-  broken.back().second[3] = std::nan("");
-  write_pth(path, broken);
-  EXPECT_THAT(message_of([&] { load_dino(path); }), AllOf(HasSubstr("norm.bias"), HasSubstr("not finite")));
-  broken.pop_back();
-  write_pth(path, broken);
-  EXPECT_THAT(message_of([&] { load_dino(path); }), AllOf(HasSubstr("norm.bias"), HasSubstr("missing")));
 }
 
 }  // namespace
