@@ -75,6 +75,14 @@ def judges(torch, folder):
 
     patches = nn.Sequential(nn.Conv2d(3, 64, 4, 2, 1), nn.LeakyReLU(0.2), *block(64, 128, 2), *block(128, 256, 2),
                             *block(256, 512, 1), nn.Conv2d(512, 1, 4, 1, 1))
+    # The reference's builder switches the modules' own initial values off.
+    for module in patches.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0, 0.02)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1, 0.02)
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)
     return distance, patches
 
 
