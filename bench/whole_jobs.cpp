@@ -1,5 +1,6 @@
 // Whole jobs at the published d16's size, for bench/against_reference.py: says "ready", does the job once for every
-// line on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes.
+// line on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes. A line
+// "trace FILE" also writes what its job did (base/trace.h).
 //   bench_whole_jobs train|train-checkpointed|load|sample|encode|decode|tokenizer|tokenizer-against FOLDER
 //   float32|bfloat16 BATCH THREADS [DEVICE]
 // FOLDER holds var.pth, vae.pth (state dicts of the reference), inputs.pth (tokens, labels, pictures) and LPIPS' files.
@@ -18,6 +19,7 @@
 #include "nextscale/base/error.h"
 #include "nextscale/base/random.h"
 #include "nextscale/base/runtime.h"
+#include "nextscale/base/trace.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/sample/sampler.h"
 #include "nextscale/train/optimizer.h"
@@ -198,6 +200,7 @@ void serve(const Job& job) {
   std::puts("ready");
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);) {
+    const Trace trace(line.starts_with("trace ") ? line.substr(6) : "");
     const auto begin = std::chrono::steady_clock::now();
     const double check = job();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;

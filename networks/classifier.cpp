@@ -101,11 +101,14 @@ std::vector<std::string> load_class_names(const std::filesystem::path& file_or_r
 }
 
 void save_classifier(const std::filesystem::path& path, const Classifier& classifier,
-                     const std::vector<std::string>& class_names, const NamedTensors& weights) {
-  write_weights(path, {.tensors = weights.empty() ? state_dict(*classifier) : weights,
-                       .metadata = {{"format", kFormat},
-                                    {"config", options_to_json(classifier->options()).dump()},
-                                    {"class_names", nlohmann::json(class_names).dump()}}});
+                     const std::vector<std::string>& class_names, const NamedTensors& weights,
+                     FileOperations& operations) {
+  write_weights(path,
+                {.tensors = weights.empty() ? state_dict(*classifier) : weights,
+                 .metadata = {{"format", kFormat},
+                              {"config", options_to_json(classifier->options()).dump()},
+                              {"class_names", nlohmann::json(class_names).dump()}}},
+                operations);
 }
 
 }  // namespace nextscale

@@ -14,6 +14,7 @@
 
 #include "nextscale/base/options.h"
 #include "nextscale/base/state_dict.h"
+#include "nextscale/io/file_operations.h"
 
 namespace nextscale {
 
@@ -72,6 +73,7 @@ Classifier load_classifier(const std::filesystem::path& file_or_run);
 std::vector<std::string> load_class_names(const std::filesystem::path& file_or_run);
 /// @param weights state dict to store instead of the network's own; empty = its own
 void save_classifier(const std::filesystem::path& path, const Classifier& classifier,
-                     const std::vector<std::string>& class_names, const NamedTensors& weights = {});
+                     const std::vector<std::string>& class_names, const NamedTensors& weights = {},
+                     FileOperations& operations = system_files());
 
 }  // namespace nextscale

@@ -119,9 +119,9 @@ std::map<std::string, double> ClassifierTrainer::validate(int64_t step) {
 }
 
 void ClassifierTrainer::save(const CheckpointWriter& checkpoint) {
-  save_classifier(checkpoint.file("model.safetensors"), classifier_, parts_.class_names);
-  write_weights(checkpoint.file("optimizer.safetensors"), {.tensors = optimizer_.state(), .metadata = {}},
-                checkpoint.operations());
+  auto& files = checkpoint.operations();
+  save_classifier(checkpoint.file("model.safetensors"), classifier_, parts_.class_names, {}, files);
+  write_weights(checkpoint.file("optimizer.safetensors"), {.tensors = optimizer_.state(), .metadata = {}}, files);
 }
 
 void ClassifierTrainer::load(const std::filesystem::path& checkpoint) {

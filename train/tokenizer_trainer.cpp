@@ -280,21 +280,18 @@ NamedTensors TokenizerTrainer::training_state() const {
 }
 
 void TokenizerTrainer::save(const CheckpointWriter& checkpoint) {
-  save_tokenizer(checkpoint.file("model.safetensors"), tokenizer_);
-  if (ema_) save_tokenizer(checkpoint.file("ema.safetensors"), tokenizer_, ema_->weights());
+  auto& files = checkpoint.operations();
+  save_tokenizer(checkpoint.file("model.safetensors"), tokenizer_, {}, files);
+  if (ema_) save_tokenizer(checkpoint.file("ema.safetensors"), tokenizer_, ema_->weights(), files);
   write_weights(checkpoint.file("optimizer.safetensors"),
-                {.tensors = optimizer_->state(), .metadata = {{"format", "nextscale.optimizer"}}},
-                checkpoint.operations());
+                {.tensors = optimizer_->state(), .metadata = {{"format", "nextscale.optimizer"}}}, files);
   write_weights(checkpoint.file("codebook.safetensors"),
-                {.tensors = training_state(), .metadata = {{"format", "nextscale.codebook_training"}}},
-                checkpoint.operations());
+                {.tensors = training_state(), .metadata = {{"format", "nextscale.codebook_training"}}}, files);
   if (!adversary_) return;
   write_weights(checkpoint.file(kDiscriminator),
-                {.tensors = adversary_->state(), .metadata = {{"format", "nextscale.discriminator"}}},
-                checkpoint.operations());
+                {.tensors = adversary_->state(), .metadata = {{"format", "nextscale.discriminator"}}}, files);
   write_weights(checkpoint.file(kDiscriminatorOptimizer),
-                {.tensors = adversary_->optimizer_state(), .metadata = {{"format", "nextscale.optimizer"}}},
-                checkpoint.operations());
+                {.tensors = adversary_->optimizer_state(), .metadata = {{"format", "nextscale.optimizer"}}}, files);
 }
 
 void TokenizerTrainer::load(const std::filesystem::path& checkpoint) {

@@ -226,11 +226,11 @@ std::map<std::string, double> TransformerTrainer::validate(int64_t step) {
 }
 
 void TransformerTrainer::save(const CheckpointWriter& checkpoint) {
-  save_transformer(checkpoint.file("model.safetensors"), transformer_, {}, metadata_);
-  if (ema_) save_transformer(checkpoint.file("ema.safetensors"), transformer_, ema_->weights(), metadata_);
+  auto& files = checkpoint.operations();
+  save_transformer(checkpoint.file("model.safetensors"), transformer_, {}, metadata_, files);
+  if (ema_) save_transformer(checkpoint.file("ema.safetensors"), transformer_, ema_->weights(), metadata_, files);
   write_weights(checkpoint.file("optimizer.safetensors"),
-                {.tensors = optimizer_->state(), .metadata = {{"format", "nextscale.optimizer"}}},
-                checkpoint.operations());
+                {.tensors = optimizer_->state(), .metadata = {{"format", "nextscale.optimizer"}}}, files);
 }
 
 void TransformerTrainer::load(const std::filesystem::path& checkpoint) {

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "nextscale/var/bfloat16_operators.h"
+
 namespace nextscale {
 namespace {
 
@@ -12,10 +14,8 @@ at::Tensor joined(const at::Tensor& t) { return t.contiguous().flatten(0, 1); }
 // Weights of attention (B * H, l, n) of one piece.
 at::Tensor weights_of(const at::Tensor& queries, const at::Tensor& keys, int64_t begin, int64_t end,
                       const at::Tensor& mask, double scale) {
-  auto scores = at::bmm(queries.narrow(1, begin, end - begin), keys.narrow(1, 0, end).transpose(1, 2));
-  if (scale != 1) scores.mul_(scale);
-  if (mask.defined()) scores.add_(mask);
-  return at::softmax(scores, -1);
+  const auto scores = at::bmm(queries.narrow(1, begin, end - begin), keys.narrow(1, 0, end).transpose(1, 2));
+  return scaled_softmax(scores, scale, mask);
 }
 
 class AccumulatedAttention : public torch::autograd::Function<AccumulatedAttention> {

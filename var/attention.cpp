@@ -1,11 +1,13 @@
 #include "nextscale/var/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include <ATen/ATen.h>
 
 #include "nextscale/var/accumulated_attention.h"
+#include "nextscale/var/bfloat16_operators.h"
 
 namespace nextscale {
 namespace {
@@ -34,6 +36,24 @@ torch::Tensor written_out(const torch::Tensor& q, const torch::Tensor& k, const 
   auto weights = at::softmax(scores, -1);
   if (dropout > 0) weights = weights * keep_mask(weights.sizes(), 1 - dropout, weights, generator);
   return at::matmul(weights.to(v.dtype()), v);
+}
+
+// Scores that may be alive at once.
+constexpr int64_t kScoresAtOnce = int64_t{1} << 23;
+
+// (B, H, l, c), (B, H, n, c), (B, H, n, c) -> (B, H, l, c). In bfloat16 on a CPU the library's fused kernel reaches a
+// fifth of what its matrix products do (docs/benchmarks.md).
+torch::Tensor by_products(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, double scale) {
+  const auto queries = q.flatten(0, 1), keys = k.flatten(0, 1), values = v.flatten(0, 1);  // (B * H, ., c)
+  auto out = at::empty(queries.sizes(), queries.options());
+  const int64_t heads = queries.size(0);
+  const int64_t at_once = std::clamp<int64_t>(kScoresAtOnce / (queries.size(1) * keys.size(1)), 1, heads);
+  for (int64_t first = 0; first < heads; first += at_once) {
+    const auto some = [&](const torch::Tensor& t) { return t.narrow(0, first, std::min(at_once, heads - first)); };
+    const auto weights = scaled_softmax(at::bmm(some(queries), some(keys).transpose(1, 2)), scale);
+    some(out).copy_(at::bmm(weights, some(values)));
+  }
+  return out.view_as(q);
 }
 
 }  // namespace
@@ -131,9 +151,10 @@ torch::Tensor SelfAttentionImpl::step(const torch::Tensor& x, const torch::Tenso
   const auto [q, k, v] = project(x, false);
   keys.narrow(2, position, length).copy_(k);
   values.narrow(2, position, length).copy_(v);
-  const auto attended =
-      at::scaled_dot_product_attention(q, keys.narrow(2, 0, position + length), values.narrow(2, 0, position + length),
-                                       {}, 0.0, false, scale_);  // (B, H, l, c)
+  const auto all_keys = keys.narrow(2, 0, position + length), all_values = values.narrow(2, 0, position + length);
+  const auto attended = q.is_cpu() && q.scalar_type() == at::kBFloat16
+                            ? by_products(q, all_keys, all_values, scale_)
+                            : at::scaled_dot_product_attention(q, all_keys, all_values, {}, 0.0, false, scale_);
   return proj_->forward(attended.transpose(1, 2).flatten(2));
 }
 

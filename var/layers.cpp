@@ -4,6 +4,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 
+#include "nextscale/var/bfloat16_operators.h"
 #include "nextscale/var/recomputed.h"
 
 namespace nextscale {
@@ -21,7 +22,8 @@ void LinearImpl::keep_in(at::ScalarType dtype) {
 torch::Tensor LinearImpl::forward(const torch::Tensor& x) const { return at::linear(x, weight_, bias_); }
 
 torch::Tensor LinearImpl::forward_gelu(const torch::Tensor& h) const {
-  if (!h.is_cpu() || !at::GradMode::is_enabled()) return forward(at::gelu(h, "tanh"));
+  if (!at::GradMode::is_enabled()) return forward(gelu_tanh(h));
+  if (!h.is_cpu()) return forward(at::gelu(h, "tanh"));
   const auto cast = [&h](const torch::Tensor& t) {
     return t.scalar_type() == h.scalar_type() ? t : at::autocast::cached_cast(h.scalar_type(), t, at::kCPU);
   };

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "nextscale/var/bfloat16_operators.h"
+
 namespace nextscale {
 namespace {
 
@@ -35,16 +37,15 @@ class RecomputedGeluLinear : public torch::autograd::Function<RecomputedGeluLine
   static at::Tensor forward(AutogradContext* context, const at::Tensor& h, const at::Tensor& weight,
                             const at::Tensor& bias) {
     context->save_for_backward({h, weight});
-    return at::linear(at::gelu(h, "tanh"), weight, bias);
+    return at::linear(gelu_tanh(h), weight, bias);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& outputs) {
     const auto saved = context->get_saved_variables();
     const auto &h = saved[0], &weight = saved[1];
-    const auto gradient = outputs[0].flatten(0, -2);                             // (B * L, C)
-    const auto of_weight = gradient.t().mm(at::gelu(h, "tanh").flatten(0, -2));  // (C, D)
-    const auto of_activated = gradient.mm(weight).view_as(h);                    // (B, L, D)
-    return {at::gelu_backward(of_activated, h, "tanh"), of_weight, gradient.sum(0)};
+    const auto gradient = outputs[0].flatten(0, -2);                                       // (B * L, C)
+    const auto [activated, of_h] = gelu_tanh_gradient(h, gradient.mm(weight).view_as(h));  // (B, L, D) each
+    return {of_h, gradient.t().mm(activated.flatten(0, -2)), gradient.sum(0)};
   }
 };
 

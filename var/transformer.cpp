@@ -134,9 +134,12 @@ std::pair<torch::Tensor, torch::Tensor> TransformerImpl::head_modulation(const t
   return {both.select(2, 0) + 1, both.select(2, 1)};
 }
 
-torch::Tensor TransformerImpl::head(const torch::Tensor& x, const torch::Tensor& scale, const torch::Tensor& shift) {
+torch::Tensor TransformerImpl::head(const torch::Tensor& x, const torch::Tensor& scale, const torch::Tensor& shift,
+                                    at::ScalarType dtype) {
   const AutocastGuard full(x.device().type(), at::kFloat);
-  return head_->forward(modulated_norm(x.to(at::kFloat), scale, shift, options_.norm_eps));  // (B, L, V)
+  const auto normed = modulated_norm(x.to(at::kFloat), scale, shift, options_.norm_eps);  // (B, L, C)
+  const AutocastGuard autocast(x.device().type(), dtype);
+  return head_->forward(normed).to(at::kFloat);  // (B, L, V)
 }
 
 torch::Tensor TransformerImpl::forward(const torch::Tensor& labels, const torch::Tensor& inputs,
@@ -161,7 +164,7 @@ torch::Tensor TransformerImpl::forward(const torch::Tensor& labels, const torch:
             : blocks_[i]->forward(x, block_modulations[i], plan, generator);
   }
   const auto [scale, shift] = head_modulation(condition);
-  return head(x, scale, shift);
+  return head(x, scale, shift, dtype);
 }
 
 void TransformerImpl::keep_matrices_in(at::ScalarType dtype) {
@@ -203,7 +206,8 @@ torch::Tensor TransformerImpl::step(int64_t k, const torch::Tensor& inputs, KvCa
   }
   cache.position = scales_.end(k);
   cache.scale = k + 1;
-  return head(x, cache.head_scale, cache.head_shift);
+  // Guidance extrapolates from one row of logits to another, and with them it would their rounding.
+  return head(x, cache.head_scale, cache.head_shift, at::kFloat);
 }
 
 torch::Tensor drop_labels(const torch::Tensor& labels, int64_t label_free_class, double rate,

@@ -17,6 +17,7 @@
 #include "nextscale/base/options.h"
 #include "nextscale/base/scales.h"
 #include "nextscale/base/state_dict.h"
+#include "nextscale/io/file_operations.h"
 #include "nextscale/var/attention.h"
 #include "nextscale/var/block.h"
 #include "nextscale/var/kv_cache.h"
@@ -143,7 +144,8 @@ class TransformerImpl : public torch::nn::Module {
   const AttentionPlan& plan_for(int64_t scale_count, const at::TensorOptions& options);
   std::vector<Modulation> modulations(const torch::Tensor& condition, at::ScalarType dtype);
   torch::Tensor position_table(int64_t length);
-  torch::Tensor head(const torch::Tensor& x, const torch::Tensor& scale, const torch::Tensor& shift);
+  torch::Tensor head(const torch::Tensor& x, const torch::Tensor& scale, const torch::Tensor& shift,
+                     at::ScalarType dtype);
   std::pair<torch::Tensor, torch::Tensor> head_modulation(const torch::Tensor& condition);
 
   TransformerOptions options_;
@@ -194,6 +196,7 @@ Transformer load_transformer(const std::filesystem::path& file_or_run, bool raw 
 /// @param weights  state dict to store instead of the module's own (EMA); empty = its own
 /// @param metadata further entries, e.g. class_names and tokenizer_hash (train/transformer_trainer.h)
 void save_transformer(const std::filesystem::path& path, const Transformer& transformer,
-                      const NamedTensors& weights = {}, const std::map<std::string, std::string>& metadata = {});
+                      const NamedTensors& weights = {}, const std::map<std::string, std::string>& metadata = {},
+                      FileOperations& operations = system_files());
 
 }  // namespace nextscale

@@ -102,11 +102,11 @@ Transformer load_transformer(const std::filesystem::path& file_or_run, bool raw,
 }
 
 void save_transformer(const std::filesystem::path& path, const Transformer& transformer, const NamedTensors& weights,
-                      const std::map<std::string, std::string>& metadata) {
+                      const std::map<std::string, std::string>& metadata, FileOperations& operations) {
   WeightsFile file{.tensors = weights.empty() ? state_dict(*transformer) : weights, .metadata = metadata};
   file.metadata["format"] = kFormat;
   file.metadata["config"] = options_to_json(transformer->options()).dump();
-  write_weights(path, file);
+  write_weights(path, file, operations);
 }
 
 }  // namespace nextscale

@@ -14,6 +14,7 @@
 
 #include "nextscale/base/options.h"
 #include "nextscale/base/state_dict.h"
+#include "nextscale/io/file_operations.h"
 #include "nextscale/vqvae/decoder.h"
 #include "nextscale/vqvae/encoder.h"
 #include "nextscale/vqvae/residual_quantizer.h"
@@ -142,6 +143,7 @@ struct TokenizerHints {
 /// contradicts the file
 Tokenizer load_tokenizer(const std::filesystem::path& file_or_run, bool raw = false, const TokenizerHints& hints = {});
 /// @param weights state dict to store instead of the module's own (EMA); empty = its own
-void save_tokenizer(const std::filesystem::path& path, const Tokenizer& tokenizer, const NamedTensors& weights = {});
+void save_tokenizer(const std::filesystem::path& path, const Tokenizer& tokenizer, const NamedTensors& weights = {},
+                    FileOperations& operations = system_files());
 
 }  // namespace nextscale

@@ -48,11 +48,13 @@ Tokenizer load_tokenizer(const std::filesystem::path& file_or_run, bool raw, con
   return tokenizer;
 }
 
-void save_tokenizer(const std::filesystem::path& path, const Tokenizer& tokenizer, const NamedTensors& weights) {
+void save_tokenizer(const std::filesystem::path& path, const Tokenizer& tokenizer, const NamedTensors& weights,
+                    FileOperations& operations) {
   auto options = tokenizer->options();
   const auto config = to_json(bind_tokenizer_options(options));
   write_weights(path,
-                {weights.empty() ? state_dict(*tokenizer) : weights, {{"format", kFormat}, {"config", config.dump()}}});
+                {weights.empty() ? state_dict(*tokenizer) : weights, {{"format", kFormat}, {"config", config.dump()}}},
+                operations);
 }
 
 }  // namespace nextscale

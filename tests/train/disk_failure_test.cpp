@@ -1,4 +1,5 @@
 #include <map>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,6 +10,7 @@
 #include "nextscale/tests/support/failing_files.h"
 #include "nextscale/tests/support/temporary_directory.h"
 #include "nextscale/tests/train/toy.h"
+#include "nextscale/tests/train/toy_pictures.h"
 #include "nextscale/train/metrics_log.h"
 
 namespace nextscale {
@@ -16,20 +18,22 @@ namespace {
 
 using testing::FailingFiles;
 using ::testing::HasSubstr;
+using testing::read_file;
 using testing::TemporaryDirectory;
 using testing::Toy;
 
 constexpr int64_t kSteps = 4;
 
 /// @returns what it complained of; empty if it ended well
-std::string call(const std::filesystem::path& directory, Toy& toy, FileOperations& files) {
+std::string call(const std::filesystem::path& directory, Trainee& trainee, FileOperations& files) {
   const StopOnSignal stop;
   LoopOptions options;
+  options.batch = 8;
   options.save_every = 2;
   options.keep = 1;
   try {
     Run run(directory, "toy", {{"steps", kSteps}}, {}, "toy", files);
-    run_loop(run, toy, options, kSteps, stop, /*quiet=*/true);
+    run_loop(run, trainee, options, kSteps, stop, /*quiet=*/true);
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::failure);
     EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
@@ -78,6 +82,75 @@ TEST(DiskFailure, AtAnyOperationLeavesARunThatGoesOnToTheSameEnd) {
       EXPECT_EQ(losses(folder / "run"), losses(expected_folder / "run"));
     }
   }
+}
+
+/// A tokenizer whose adversary is in play from the second step on.
+TokenizerTrainer adversarial_trainer() {
+  auto recipe = testing::tiny_tokenizer_recipe();
+  recipe.adversary = testing::tiny_adversary();
+  return {recipe, testing::squares(), testing::one_worker(), kSteps, 3, at::kCPU, at::kFloat};
+}
+
+/// Notes which operations write a discriminator's files.
+class NotingFiles : public FailingFiles {
+ public:
+  NotingFiles() : FailingFiles(1 << 30, false) {}
+  int open(const std::filesystem::path& path, int flags, mode_t mode) override {
+    writes_discriminator_ = path.filename().string().find("discriminator") != std::string::npos;
+    note();
+    return FailingFiles::open(path, flags, mode);
+  }
+  ssize_t write(int descriptor, const void* bytes, size_t count) override {
+    note();
+    return FailingFiles::write(descriptor, bytes, count);
+  }
+  int close(int descriptor) override {
+    note();
+    writes_discriminator_ = false;
+    return FailingFiles::close(descriptor);
+  }
+  std::vector<int> discriminator_operations;
+
+ private:
+  void note() {
+    if (writes_discriminator_) discriminator_operations.push_back(calls);
+  }
+  bool writes_discriminator_ = false;
+};
+
+TEST(DiskFailure, WhileADiscriminatorIsSavedLeavesARunThatGoesOnToTheSameEnd) {
+  NotingFiles whole_disk;
+  const TemporaryDirectory expected_folder;
+  auto expected = adversarial_trainer();
+  ASSERT_EQ(call(expected_folder / "run", expected, whole_disk), "");
+  const auto& operations = whole_disk.discriminator_operations;
+  ASSERT_GE(operations.size(), 12u);  // two files in two checkpoints, each opened, written and closed
+  constexpr size_t kStride = 7;       // most are tensors of one file: more of the same
+  int named = 0;
+  for (const bool crash : {false, true}) {
+    for (size_t i = 0; i < operations.size(); i += kStride) {
+      const int fail_at = operations[i];
+      SCOPED_TRACE(fail_at);
+      const TemporaryDirectory folder;
+      FailingFiles files(fail_at, crash);
+      auto stopped = adversarial_trainer();
+      const auto message = call(folder / "run", stopped, files);
+      if (!message.empty()) {  // a file that is on the disk may fail to close
+        EXPECT_THAT(message, HasSubstr((folder / "run").string()));
+        EXPECT_THAT(message, HasSubstr("No space left on device"));
+      }
+      named += message.find("discriminator") != std::string::npos ? 1 : 0;
+      FailingFiles good(1 << 30, false);
+      auto again = adversarial_trainer();
+      ASSERT_EQ(call(folder / "run", again, good), "");
+      for (const char* name : {"model.safetensors", "optimizer.safetensors", "discriminator.safetensors",
+                               "discriminator_optimizer.safetensors"}) {
+        const auto file = std::filesystem::path("run/checkpoints/step_00000004") / name;
+        EXPECT_EQ(read_file(folder / file.string()), read_file(expected_folder / file.string())) << name;
+      }
+    }
+  }
+  EXPECT_GE(named, static_cast<int>(operations.size() / kStride));  // the others: the files that were written beside it
 }
 
 TEST(DiskFailure, ALineThatCannotBeWrittenSpoilsNothingButItself) {
