@@ -100,7 +100,8 @@ TEST(Augmentation, MovesWholePicturesAndGradientsBackWithThem) {
 }
 
 TEST(Augmentation, MiddleDrawsLeaveColoursAsTheyAre) {
-  const auto x = pictures(1, 0.2).to(at::kDouble);
+  auto generator = make_generator(1);
+  const auto x = at::rand({4, 3, 16, 16}, generator, at::kDouble);
   const auto y = augmented(x, at::full({kAugmentationDraws, 4}, 0.5), {.translation = false, .cutout = false});
   EXPECT_TRUE(all_close(y, x, {.relative = 0, .absolute = 1e-12}));
 }
@@ -179,6 +180,8 @@ TEST(Adversary, OneThatWinsForLongIsSaidOnce) {
   int64_t said = 0;
   for (int64_t i = 0; i < 60; ++i) said += static_cast<int64_t>(adversary.notes(winning).size());
   EXPECT_EQ(said, 1);
+  adversary.notes({});
+  for (int64_t i = 0; i < 60; ++i) EXPECT_THAT(adversary.notes(winning), IsEmpty()) << "said before";
   Adversary wavering(testing::tiny_adversary(), setting(10));
   for (int64_t i = 0; i < 60; ++i) {
     EXPECT_THAT(wavering.notes({{"d_accuracy_real", i % 10 == 9 ? 0.5 : 0.99}, {"d_accuracy_fake", 0.99}}), IsEmpty());
