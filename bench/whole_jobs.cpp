@@ -85,7 +85,12 @@ Job train(const Setting& setting, bool checkpoint_activations) {
   const auto path = setting.folder / "var.pth";
   auto transformer = trainer->transformer();
   load_transformer_weights(transformer, read_weights(path).tensors, path);
-  return [trainer, step = int64_t{0}]() mutable { return trainer->step(step++, true).loss; };
+  // Numbers of each scale are computed with every tenth step, as in a run; the reference computes none here.
+  return [trainer, step = int64_t{0}, loss = 0.0]() mutable {
+    const bool report = step % 10 == 0;
+    const auto numbers = trainer->step(step++, report);
+    return report ? loss = numbers.loss : loss;
+  };
 }
 
 Job load(const Setting& setting) {
