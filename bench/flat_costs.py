@@ -67,9 +67,15 @@ def main():
         _, short = program.train("small", "short", 200)
         _, long = program.train("small", "long", 2000)
         print(f"| peak memory, 200 and 2,000 steps | {short:.0f} MB | {long:.0f} MB | {long / short:.2f} |")
-        rates = speeds(folder / "long")
-        tenth = len(rates) // 10
-        first, last = statistics.median(rates[tenth:3 * tenth]), statistics.median(rates[-2 * tenth:])
+        # Other programs come and go while a run lasts: the middle of several.
+        runs = []
+        for name in ("long", "again", "once-more"):
+            if name != "long":
+                program.train("small", name, 2000)
+            rates = speeds(folder / name)
+            tenth = len(rates) // 10
+            runs.append((statistics.median(rates[tenth:3 * tenth]), statistics.median(rates[-2 * tenth:])))
+        first, last = sorted(runs, key=lambda run: run[1] / run[0])[1]
         print(f"| pictures a second, early and late in those 2,000 steps | {first:.0f} | {last:.0f} | {last / first:.2f} |")
 
         _, large = program.train("large", "of-large", 200)
