@@ -20,10 +20,9 @@ flags=(-std=c++20 -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -f
   -I"$out/include" -isystem /usr/include/opencv4)
 
 # the rooms' sources that do without LibTorch; only what a fuzzer calls is linked
-sources=(base/error.cpp base/options.cpp data/exif.cpp data/picture_*.cpp data/token_cache_config.cpp
-  train/checkpoint_state.cpp train/metrics_log.cpp)
-for source in io/*.cpp; do
-  grep -qE '<(ATen|c10|torch)/|/(state_dict|weights|pth_writer)\.h"' "$source" || sources+=("$source")
+sources=(base/error.cpp base/options.cpp data/exif.cpp data/token_cache_config.cpp train/checkpoint_state.cpp train/metrics_log.cpp)
+for source in io/*.cpp data/picture_*.cpp; do
+  grep -qE '<(ATen|c10|torch)/|/(state_dict|weights|pth_writer|picture_quality)\.h"' "$source" || sources+=("$source")
 done
 newest_header=$(find base io data train tests/fuzz -name '*.h' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2-)
 objects=()
