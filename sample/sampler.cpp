@@ -1,5 +1,6 @@
 #include "nextscale/sample/sampler.h"
 
+#include <algorithm>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -55,13 +56,29 @@ torch::Tensor codes_of_scale(const ResidualQuantizerImpl& quantizer, int64_t k, 
   return rows.transpose(1, 2).reshape({rows.size(0), -1, map.height, map.width});
 }
 
+// Values of one activation at the pictures' own side that may be alive at once on a CPU: two published pictures of 256
+// pixels. More at once are no faster there, and would be the peak of all memory.
+constexpr int64_t kDecodedAtOnce = int64_t{3} << 23;
+
+int64_t pictures_at_once(const TokenizerOptions& options, const torch::Tensor& f_hat) {
+  if (!f_hat.is_cpu() || f_hat.numel() == 0) return std::max<int64_t>(1, f_hat.size(0));
+  const int64_t scale = options.downsample() / options.space_to_depth;
+  const int64_t values = options.ch * options.ch_mult.front() * f_hat.size(2) * f_hat.size(3) * scale * scale;
+  return std::max<int64_t>(1, kDecodedAtOnce / values);
+}
+
 }  // namespace
 
-torch::Tensor decode_to_unit_range(Tokenizer tokenizer, const torch::Tensor& f_hat, c10::ScalarType dtype) {
+torch::Tensor decode_to_unit_range(Tokenizer tokenizer, const torch::Tensor& f_hat, c10::ScalarType dtype,
+                                   int64_t at_once) {
   const c10::InferenceMode inference;
   const EvaluationGuard evaluation(*tokenizer);
   const AutocastGuard precision(f_hat.device().type(), dtype);
-  return tokenizer->decode_features(f_hat).to(at::kFloat).add(1).mul_(0.5);
+  std::vector<torch::Tensor> parts;
+  for (const auto& part : f_hat.split(at_once > 0 ? at_once : pictures_at_once(tokenizer->options(), f_hat))) {
+    parts.push_back(tokenizer->decode_features(part).to(at::kFloat).add(1).mul_(0.5));  // (n, C, H, W)
+  }
+  return parts.size() == 1 ? parts.front() : at::cat(parts);
 }
 
 Samples sample_pictures(Transformer transformer, Tokenizer tokenizer, const torch::Tensor& labels,

@@ -54,7 +54,8 @@ Samples sample_pictures(Transformer transformer, Tokenizer tokenizer, const torc
                         const SampleOptions& options, at::Generator& generator, const OnScale& on_scale = {});
 
 /// f_hat -> pictures in [0, 1], (N, channels, H, W) float32. @param dtype arithmetic of the decoder
-torch::Tensor decode_to_unit_range(Tokenizer tokenizer, const torch::Tensor& f_hat,
-                                   c10::ScalarType dtype = c10::kFloat);
+/// @param at_once pictures that are decoded together; 0 = on a CPU by their size, else all
+torch::Tensor decode_to_unit_range(Tokenizer tokenizer, const torch::Tensor& f_hat, c10::ScalarType dtype = c10::kFloat,
+                                   int64_t at_once = 0);
 
 }  // namespace nextscale

@@ -10,7 +10,8 @@
 namespace nextscale {
 
 /// What sampling keeps from scale to scale for one batch; made by Transformer::begin_sampling, changed by step.
-/// Keys and values have their full length from the start, so that nothing is copied while the sequence grows.
+/// Keys and values have their full length from the start, so that nothing is copied while the sequence grows; the last
+/// scale, which nobody looks back at, has no place in them, and after it they are gone.
 struct KvCache {
   int64_t scale = 0;                        ///< the next scale that step expects
   int64_t position = 0;                     ///< tokens of the scales so far
@@ -18,7 +19,7 @@ struct KvCache {
   torch::Tensor positions;                  ///< (1, L, C) float32, position plus level embedding
   std::vector<Modulation> modulations;      ///< of each block
   torch::Tensor head_scale, head_shift;     ///< (B, 1, C) float32
-  std::vector<torch::Tensor> keys, values;  ///< of each block, (B, H, L, c)
+  std::vector<torch::Tensor> keys, values;  ///< of each block, (B, H, L - l_K, c)
 
   int64_t batch() const { return start.size(0); }
 };

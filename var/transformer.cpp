@@ -182,7 +182,8 @@ KvCache TransformerImpl::begin_sampling(const torch::Tensor& labels) {
   cache.positions = position_table(scales_.length());
   cache.modulations = modulations(condition, at::kFloat);
   std::tie(cache.head_scale, cache.head_shift) = head_modulation(condition);
-  const std::vector<int64_t> shape = {labels.size(0), options_.heads, scales_.length(),
+  // Nobody looks back at the last scale: its keys and values are not kept (step).
+  const std::vector<int64_t> shape = {labels.size(0), options_.heads, scales_.begin(scales_.count() - 1),
                                       options_.width / options_.heads};
   for (int64_t i = 0; i < options_.depth; ++i) {
     cache.keys.push_back(at::empty(shape, at::TensorOptions().dtype(dtype).device(device)));
@@ -201,8 +202,23 @@ torch::Tensor TransformerImpl::step(int64_t k, const torch::Tensor& inputs, KvCa
     if (x.size(0) * 2 == cache.batch()) x = x.repeat({2, 1, 1});
   }
   x = x + cache.positions.narrow(1, cache.position, scales_.area(k));
+  const bool last = k + 1 == scales_.count();
+  torch::Tensor keys, values;  // (B, H, L, c), of one block after another in the last scale
+  if (last && !blocks_.empty()) {
+    const auto& kept = cache.keys.front();
+    keys = at::empty({kept.size(0), kept.size(1), scales_.length(), kept.size(3)}, kept.options());
+    values = at::empty_like(keys);
+  }
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    x = blocks_[i]->step(x, cache.modulations[i], cache.keys[i], cache.values[i], cache.position);
+    if (last) {
+      keys.narrow(2, 0, cache.position).copy_(cache.keys[i]);
+      values.narrow(2, 0, cache.position).copy_(cache.values[i]);
+      cache.keys[i] = cache.values[i] = torch::Tensor();
+    } else {
+      keys = cache.keys[i];
+      values = cache.values[i];
+    }
+    x = blocks_[i]->step(x, cache.modulations[i], keys, values, cache.position);
   }
   cache.position = scales_.end(k);
   cache.scale = k + 1;

@@ -204,5 +204,18 @@ TEST(CheckFit, NamesBothSidesOfWhatDiffers) {
   EXPECT_THAT(with([](auto& q) { q.sides = {1, 2}; }), HasSubstr("1,2 as the tokenizer has, got 1,2,3,4,5,6"));
 }
 
+TEST(DecodeToUnitRange, InPiecesEveryPictureIsDecodedOnceAndInOrder) {
+  const auto model = tiny_model();
+  auto generator = make_generator(9);
+  const auto f_hat = at::randn({5, 4, 3, 3}, generator, at::kFloat);
+  const auto whole = decode_to_unit_range(model.tokenizer, f_hat, at::kFloat, 5);
+  ASSERT_EQ(whole.size(0), 5);
+  EXPECT_FALSE(all_close(whole[0], whole[4]));
+  for (const int64_t at_once : {0, 1, 2}) {
+    const auto pieces = decode_to_unit_range(model.tokenizer, f_hat, at::kFloat, at_once);
+    EXPECT_TRUE(all_close(pieces, whole, {.absolute = 1e-5})) << at_once;
+  }
+}
+
 }  // namespace
 }  // namespace nextscale::testing

@@ -115,6 +115,21 @@ TEST(Transformer, MatricesThatAreKeptInBfloat16GiveTheSameBitsAsMatricesThatAreC
   EXPECT_TRUE(at::equal(stepped(transformer, labels, inputs), cast));
 }
 
+TEST(Transformer, TheLastScaleIsNotKept) {
+  const auto options = small();
+  auto transformer = initialised(options);
+  const auto [labels, inputs] = lesson(options);
+  const auto& scales = transformer->scales();
+  auto cache = transformer->begin_sampling(labels);
+  const int64_t last = scales.count() - 1;
+  EXPECT_EQ(cache.keys.front().size(2), scales.begin(last));
+  for (int64_t k = 0; k <= last; ++k) {
+    const int64_t begin = scales.begin(k) - scales.area(0);
+    transformer->step(k, k == 0 ? at::Tensor() : inputs.narrow(1, begin, scales.area(k)), cache);
+  }
+  for (size_t i = 0; i < cache.keys.size(); ++i) EXPECT_FALSE(cache.keys[i].defined() || cache.values[i].defined());
+}
+
 TEST(Transformer, OneInputServesBothHalvesOfAGuidedBatch) {
   const auto options = small();
   auto transformer = initialised(options);
