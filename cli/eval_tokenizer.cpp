@@ -170,7 +170,7 @@ class TokenizerEvaluation {
     const auto& options = request_.options;
     const int64_t count = chosen_.size(0);
     const int64_t details = options.detail_pictures > 0 ? std::min(options.detail_pictures, count) : count;
-    const int64_t at_once = options.batch > 0 ? options.batch : pictures_at_once(tokenizer_->options());
+    const int64_t at_once = options.batch > 0 ? options.batch : tokenizer_->options().pictures_at_once(device_);
     Progress progress("reconstructing", count, "pictures", request_.runtime.quiet);
     for (int64_t first = 0; first < count;) {
       if (stop.requested()) return false;

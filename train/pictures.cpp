@@ -63,13 +63,6 @@ void to_channels_last(torch::nn::Module& module) {
   }
 }
 
-int64_t pictures_at_once(const TokenizerOptions& options) {
-  // The widest activations are those of the first level, about eight of them alive at once.
-  const int64_t side = options.picture_side() / options.space_to_depth;
-  const int64_t bytes = 8 * 4 * options.ch * options.ch_mult.front() * side * side;
-  return std::clamp<int64_t>(100'000'000 / bytes, 1, 256);
-}
-
 void require_side(const TokenizerOptions& options, int64_t picture_side, int64_t picture_channels) {
   if (options.picture_side() != picture_side) {
     throw usage({.where = "--sides",

@@ -38,9 +38,6 @@ torch::Tensor to_device(const torch::Tensor& on_cpu, torch::Device device);
 /// Weights of convolutions in channels-last order, which convolutions on channels-last pictures read without a copy.
 void to_channels_last(torch::nn::Module& module);
 
-/// How many pictures to take at once without gradients, so that activations stay below about 100 MB.
-int64_t pictures_at_once(const TokenizerOptions& options);
-
 /// A training picture's side against the tokenizer's. @throws Error usage naming the relation
 void require_side(const TokenizerOptions& options, int64_t picture_side, int64_t picture_channels);
 

@@ -137,7 +137,8 @@ std::optional<TokenCache> cache_tokens(Tokenizer tokenizer, const DataParts& par
   const int64_t length = tokenizer->scales().length(), pictures = parts.train->size();
   cache.train_tokens = at::empty({cache.views * pictures, length}, type);
   cache.val_tokens = at::empty({parts.val->size(), length}, type);
-  Encoding encoding(tokenizer, options.batch > 0 ? options.batch : pictures_at_once(config), device, dtype, calls);
+  Encoding encoding(tokenizer, options.batch > 0 ? options.batch : config.pictures_at_once(device), device, dtype,
+                    calls);
   for (int64_t v = 0; v < cache.views; ++v) {
     const Reader reader{*parts.train, parts, data, views[static_cast<size_t>(v)], static_cast<uint64_t>(seed)};
     if (!encoding.encode(reader, cache.train_tokens.narrow(0, v * pictures, pictures))) return std::nullopt;

@@ -91,7 +91,7 @@ std::map<std::string, double> TokenizerTrainer::validate(int64_t step) {
   const int64_t most = recipe_.training.validation_pictures;
   const int64_t during = std::clamp<int64_t>(steps_ * recipe_.loop.batch / 20, std::min<int64_t>(most, 64), most);
   const auto chosen = fixed_subset(parts_.val->size(), step < steps_ ? during : most);
-  const int64_t at_once = pictures_at_once(recipe_.model);
+  const int64_t at_once = recipe_.model.pictures_at_once(device_);
   Measures sums;
   CodeUsage usage(scales, recipe_.model.quantizer.codes);
   preview_ = torch::Tensor();

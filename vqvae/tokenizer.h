@@ -61,6 +61,9 @@ struct TokenizerOptions {
   /// Pixels per feature-map cell: space_to_depth * 2^(levels - 1).
   int64_t downsample() const;
   int64_t picture_side() const { return downsample() * quantizer.sides.back(); }
+  /// How many pictures to encode or decode at once without gradients, so that activations stay below about 100 MB on a
+  /// CPU, where more at once gain nothing (docs/benchmarks.md), and 4 GB on a GPU. At least 1, at most 256.
+  int64_t pictures_at_once(const at::Device& device) const;
 };
 /// Rows of both structs; for CLI and JSON.
 std::vector<BoundOption> bind_tokenizer_options(TokenizerOptions& options);

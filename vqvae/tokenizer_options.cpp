@@ -62,6 +62,14 @@ TokenizerOptions fast(int64_t side) {
 
 int64_t TokenizerOptions::downsample() const { return space_to_depth << (ch_mult.size() - 1); }
 
+int64_t TokenizerOptions::pictures_at_once(const at::Device& device) const {
+  // The widest activations are those of the first level, about eight of them alive at once.
+  const int64_t side = picture_side() / space_to_depth;
+  const int64_t bytes = 8 * 4 * ch * ch_mult.front() * side * side;
+  const int64_t most = device.is_cpu() ? 100'000'000 : 4'000'000'000;
+  return std::clamp<int64_t>(most / bytes, 1, 256);
+}
+
 std::vector<BoundOption> bind_tokenizer_options(TokenizerOptions& options) {
   auto bound = bind_options(options.quantizer);
   const auto own = bind_options(options);
