@@ -33,7 +33,7 @@ void compare(const testing::PerceptualFixture& recipe, testing::PerceptualFile& 
   const auto generator_loss = -judged.mean();
   generator_loss.backward();
   file.value(prefix + "fake_logits", judged, one.near);
-  file.value(prefix + "generator_loss", generator_loss, one.near);
+  file.value(prefix + "generator_loss", generator_loss, one.near, judged.abs().max().item<double>());
   file.gradient(prefix + "grad_fake_of_generator_loss", fake.grad(), one.near);
 
   network->zero_grad();
