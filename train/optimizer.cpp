@@ -2,20 +2,25 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <functional>
 #include <optional>
 #include <string_view>
+#include <utility>
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_add.h>
-#include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "nextscale/train/restore.h"
+#include "nextscale/train/rounded_adamw.h"
 
 namespace nextscale {
 namespace {
@@ -31,6 +36,24 @@ struct Stepping {
   std::vector<at::Tensor> parameters, gradients, exp_avgs, exp_avg_sqs, steps;
 };
 
+constexpr int64_t kGrain = 1 << 15;  // values worth a thread
+
+std::optional<at::Tensor> optional(const at::Tensor& t) { return t.defined() ? std::optional(t) : std::nullopt; }
+
+bool is_one(const at::Tensor& scalar) { return scalar.defined() && scalar.item<float>() == 1; }
+
+at::Tensor euclidean_norm(const at::Tensor& rounded) {
+  const auto dense = rounded.contiguous();
+  const auto* bits = static_cast<const uint16_t*>(dense.const_data_ptr());
+  const double squares = at::parallel_reduce(
+      0, dense.numel(), kGrain, 0.0,
+      [bits](int64_t begin, int64_t end, double sum) {
+        return sum + kernels::sum_of_squares(bits + begin, end - begin);
+      },
+      std::plus<double>());
+  return at::scalar_tensor(std::sqrt(squares), at::kFloat);
+}
+
 }  // namespace
 
 AdamW::AdamW(NamedTensors parameters, const AdamWOptions& options,
@@ -44,16 +67,62 @@ AdamW::AdamW(NamedTensors parameters, const AdamWOptions& options,
     group.exp_avg_sqs.push_back(at::zeros_like(parameter).detach());
     group.steps.push_back(at::zeros({}, parameter.options().dtype(at::kFloat).requires_grad(false)));
     group.parameters.push_back(std::move(parameter));
+    group.rounded.emplace_back();
   }
+}
+
+void AdamW::use_rounded(const NamedTensors& copies) {
+  for (const auto& [name, copy] : copies) {
+    size_t found = 0;
+    for (auto& group : groups_) {
+      const auto place = std::find(group.names.begin(), group.names.end(), name);
+      if (place == group.names.end()) continue;
+      const auto i = static_cast<size_t>(place - group.names.begin());
+      TORCH_CHECK(copy.is_cpu() && copy.scalar_type() == at::kBFloat16 && copy.is_contiguous() &&
+                      group.parameters[i].is_contiguous() && copy.sizes() == group.parameters[i].sizes(),
+                  "no rounded copy of ", name);
+      group.rounded[i] = copy;
+      ++found;
+    }
+    TORCH_CHECK(found == 1, "a rounded copy of no parameter: ", name);
+  }
+}
+
+void AdamW::step_rounded(Group& group, size_t i, double lr, double weight_decay, const at::Tensor& scale) const {
+  const auto gradient = group.rounded[i].grad().contiguous();
+  group.steps[i].add_(1);
+  const double t = group.steps[i].item<double>();
+  const kernels::AdamWFactors factors = {
+      .gradient = scale.defined() ? 1 / scale.item<float>() : 1,
+      .decay = static_cast<float>(1 - lr * weight_decay),
+      .beta1 = static_cast<float>(options_.beta1),
+      .beta2 = static_cast<float>(options_.beta2),
+      .step = static_cast<float>(lr / (1 - std::pow(options_.beta1, t))),
+      .inverse_root = static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
+      .eps = static_cast<float>(options_.eps)};
+  auto* const parameter = static_cast<float*>(group.parameters[i].mutable_data_ptr());
+  auto* const rounded = static_cast<uint16_t*>(group.rounded[i].mutable_data_ptr());
+  const auto* const bits = static_cast<const uint16_t*>(gradient.const_data_ptr());
+  auto* const exp_avg = static_cast<float*>(group.exp_avgs[i].mutable_data_ptr());
+  auto* const exp_avg_sq = static_cast<float*>(group.exp_avg_sqs[i].mutable_data_ptr());
+  at::parallel_for(0, gradient.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    kernels::rounded_adamw(parameter + begin, rounded + begin, bits + begin, exp_avg + begin, exp_avg_sq + begin,
+                           end - begin, factors);
+  });
 }
 
 void AdamW::step(double lr, double weight_decay, const at::Tensor& broken) {
   const at::NoGradGuard no_grad;
+  const at::Tensor scale = std::exchange(gradient_scale_, at::Tensor());
   for (auto& group : groups_) {
     Stepping now;
     for (size_t i = 0; i < group.parameters.size(); ++i) {
-      const at::Tensor& gradient = group.parameters[i].grad();
+      const at::Tensor& gradient = group.gradient(i);
       if (!gradient.defined()) continue;
+      if (group.rounded[i].defined()) {
+        if (!is_one(broken)) step_rounded(group, i, lr, group.decays ? weight_decay : 0.0, scale);
+        continue;
+      }
       now.parameters.push_back(group.parameters[i]);
       now.gradients.push_back(gradient);
       now.exp_avgs.push_back(group.exp_avgs[i]);
@@ -68,29 +137,40 @@ void AdamW::step(double lr, double weight_decay, const at::Tensor& broken) {
     }
     at::_fused_adamw_(now.parameters, now.gradients, now.exp_avgs, now.exp_avg_sqs, /*max_exp_avg_sqs=*/{}, now.steps,
                       lr, options_.beta1, options_.beta2, group.decays ? weight_decay : 0.0, options_.eps,
-                      /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{},
-                      broken.defined() ? std::optional<at::Tensor>(broken) : std::nullopt);
+                      /*amsgrad=*/false, /*maximize=*/false, optional(scale), optional(broken));
   }
 }
 
 void AdamW::zero_grad() {
   for (auto& group : groups_) {
     for (auto& parameter : group.parameters) parameter.mutable_grad().reset();
+    for (auto& copy : group.rounded) {
+      if (copy.defined()) copy.mutable_grad().reset();
+    }
   }
 }
 
 at::Tensor AdamW::clip_gradients(double largest) {
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients;
+  std::vector<at::Tensor> gradients, norms;
   for (const auto& group : groups_) {
-    for (const auto& parameter : group.parameters) {
-      if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+    for (size_t i = 0; i < group.parameters.size(); ++i) {
+      if (!group.gradient(i).defined()) continue;
+      if (group.rounded[i].defined()) {
+        norms.push_back(euclidean_norm(group.gradient(i)));
+      } else {
+        gradients.push_back(group.gradient(i));
+      }
     }
   }
-  if (gradients.empty()) return at::zeros({});
-  const at::Tensor norm = at::stack(at::_foreach_norm(gradients)).norm();
-  // Multiplied always: asking whether it is needed would wait for the device.
-  if (largest > 0) at::_foreach_mul_(gradients, norm.add(1e-6).reciprocal().mul(largest).clamp_max(1.0));
+  gradient_scale_ = at::Tensor();
+  if (gradients.empty() && norms.empty()) return at::zeros({});
+  if (!gradients.empty()) {
+    for (auto& norm : at::_foreach_norm(gradients)) norms.push_back(std::move(norm));
+  }
+  const at::Tensor norm = at::stack(norms).norm();
+  // Always divided by: asking whether it is needed would wait for the device.
+  if (largest > 0) gradient_scale_ = norm.add(1e-6).div_(largest).clamp_min_(1.0);
   return norm;
 }
 

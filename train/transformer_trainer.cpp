@@ -75,6 +75,10 @@ TransformerTrainer::TransformerTrainer(const TransformerRecipe& recipe, std::uni
   transformer_->set_checkpointing(training.checkpoint_activations);
   optimizer_ = std::make_unique<AdamW>(named_parameters(*transformer_),
                                        AdamWOptions{.beta1 = training.beta1, .beta2 = training.beta2}, decays);
+  // Sums of several passes' gradients would lose bits in bfloat16.
+  if (device.is_cpu() && dtype == at::kBFloat16 && training.accumulate == 1) {
+    optimizer_->use_rounded(transformer_->round_for_training(dtype));
+  }
   if (training.ema > 0) ema_.emplace(*transformer_, training.ema);
   loss_sum_ = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
 }

@@ -22,6 +22,14 @@ struct KvCache {
   std::vector<torch::Tensor> keys, values;  ///< of each block, (B, H, L - l_K, c)
 
   int64_t batch() const { return start.size(0); }
+  /// What depends on labels and weights, in one order: everything but keys and values.
+  std::vector<torch::Tensor> changing() const {
+    std::vector<torch::Tensor> all = {start, positions, head_scale, head_shift};
+    for (const auto& m : modulations) {
+      all.insert(all.end(), {m.gamma1, m.gamma2, m.scale1, m.scale2, m.shift1, m.shift2});
+    }
+    return all;
+  }
 };
 
 }  // namespace nextscale

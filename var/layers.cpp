@@ -19,7 +19,26 @@ void LinearImpl::keep_in(at::ScalarType dtype) {
   if (bias_.defined()) bias_.set_data(bias_.to(dtype));
 }
 
-torch::Tensor LinearImpl::forward(const torch::Tensor& x) const { return at::linear(x, weight_, bias_); }
+torch::Tensor LinearImpl::round_for_training(at::ScalarType dtype) {
+  rounded_ = weight_.detach().to(dtype).set_requires_grad(true);
+  rounded_version_ = weight_._version();
+  return rounded_;
+}
+
+const torch::Tensor& LinearImpl::weight() const {
+  // In evaluation the parameter may hold averaged values.
+  const bool use_rounded = rounded_.defined() && is_training() && at::autocast::is_autocast_enabled(at::kCPU) &&
+                           at::autocast::get_autocast_dtype(at::kCPU) == rounded_.scalar_type();
+  if (!use_rounded) return weight_;
+  if (rounded_version_ != weight_._version()) {
+    const at::NoGradGuard no_grad;
+    rounded_.copy_(weight_);
+    rounded_version_ = weight_._version();
+  }
+  return rounded_;
+}
+
+torch::Tensor LinearImpl::forward(const torch::Tensor& x) const { return at::linear(x, weight(), bias_); }
 
 torch::Tensor LinearImpl::forward_gelu(const torch::Tensor& h) const {
   if (!at::GradMode::is_enabled()) return forward(gelu_tanh(h));
@@ -27,7 +46,7 @@ torch::Tensor LinearImpl::forward_gelu(const torch::Tensor& h) const {
   const auto cast = [&h](const torch::Tensor& t) {
     return t.scalar_type() == h.scalar_type() ? t : at::autocast::cached_cast(h.scalar_type(), t, at::kCPU);
   };
-  return recomputed_gelu_linear(h, cast(weight_), cast(bias_));
+  return recomputed_gelu_linear(h, cast(weight()), cast(bias_));
 }
 
 EmbeddingImpl::EmbeddingImpl(int64_t rows, int64_t width, at::Device device)

@@ -18,12 +18,19 @@ class LinearImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x) const;
   /// forward(gelu_tanh(h)), on the CPU without keeping gelu(h) for the backward pass. Needs a bias.
   torch::Tensor forward_gelu(const torch::Tensor& h) const;
-  const torch::Tensor& weight() const { return weight_; }
+  /// (out, in), what a product takes: the parameter, or its rounded copy where that is in use.
+  const torch::Tensor& weight() const;
   /// Rounds weight and bias for good, so that autocast to this type has nothing to cast.
   void keep_in(at::ScalarType dtype);
+  /// From now on training under autocast to `dtype` takes a rounded copy of the weight instead of casting it anew, and
+  /// the copy gets the gradient, in its type. It follows the weight when something changes that.
+  /// @returns the copy, a leaf; whoever steps the weight past autograd's knowledge rounds into it (AdamW::use_rounded)
+  torch::Tensor round_for_training(at::ScalarType dtype);
 
  private:
   torch::Tensor weight_, bias_;
+  mutable torch::Tensor rounded_;
+  mutable uint32_t rounded_version_ = 0;  // of the weight when the copy was made
 };
 TORCH_MODULE(Linear);
 

@@ -171,17 +171,34 @@ void TransformerImpl::keep_matrices_in(at::ScalarType dtype) {
   for (auto& block : blocks_) block->keep_matrices_in(dtype);
 }
 
-KvCache TransformerImpl::begin_sampling(const torch::Tensor& labels) {
+NamedTensors TransformerImpl::round_for_training(at::ScalarType dtype) {
+  NamedTensors copies;
+  for (const auto& item : named_modules("", /*include_self=*/false)) {
+    const auto& name = item.key();
+    auto* const linear = item.value()->as<LinearImpl>();
+    if (linear == nullptr || !(name == "head" || name.starts_with("blocks."))) continue;
+    copies.emplace_back(name + ".weight", linear->round_for_training(dtype));
+  }
+  return copies;
+}
+
+KvCache TransformerImpl::conditions(const torch::Tensor& labels) {
   const at::NoGradGuard no_grad;
-  const auto device = pos_start_.device();
-  const auto dtype = main_dtype(device.type());
-  const AutocastGuard full(device.type(), at::kFloat);
+  const AutocastGuard full(pos_start_.device().type(), at::kFloat);
   KvCache cache;
   const auto condition = class_emb_->forward(labels);  // (B, C)
   cache.start = condition.unsqueeze(1) + pos_start_;   // (B, l_0, C)
   cache.positions = position_table(scales_.length());
   cache.modulations = modulations(condition, at::kFloat);
   std::tie(cache.head_scale, cache.head_shift) = head_modulation(condition);
+  return cache;
+}
+
+KvCache TransformerImpl::begin_sampling(const torch::Tensor& labels) {
+  const at::NoGradGuard no_grad;
+  const auto device = pos_start_.device();
+  const auto dtype = main_dtype(device.type());
+  KvCache cache = conditions(labels);
   // Nobody looks back at the last scale: its keys and values are not kept (step).
   const std::vector<int64_t> shape = {labels.size(0), options_.heads, scales_.begin(scales_.count() - 1),
                                       options_.width / options_.heads};
@@ -190,6 +207,16 @@ KvCache TransformerImpl::begin_sampling(const torch::Tensor& labels) {
     cache.values.push_back(at::empty_like(cache.keys.back()));
   }
   return cache;
+}
+
+bool TransformerImpl::begin_again(const torch::Tensor& labels, KvCache& cache) {
+  const bool fits = !cache.keys.empty() && cache.keys.back().defined() && cache.batch() == labels.size(0) &&
+                    cache.keys.back().scalar_type() == main_dtype(pos_start_.device().type());
+  if (!fits) return false;
+  const at::NoGradGuard no_grad;
+  at::_foreach_copy_(cache.changing(), conditions(labels).changing());
+  cache.scale = cache.position = 0;
+  return true;
 }
 
 torch::Tensor TransformerImpl::step(int64_t k, const torch::Tensor& inputs, KvCache& cache) {

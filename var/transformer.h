@@ -123,6 +123,9 @@ class TransformerImpl : public torch::nn::Module {
   /// gradient; for others there is keep_matrices_in.
   /// @param labels (B) int64; with guidance the caller hands in conditional and label-free labels joined (2B)
   KvCache begin_sampling(const torch::Tensor& labels);
+  /// The same into the memory of an earlier batch's cache, for work that is recorded on it (var/step_graphs.h).
+  /// @returns false, and nothing was done, if the cache is empty, of another size or arithmetic, or without its keys
+  bool begin_again(const torch::Tensor& labels, KvCache& cache);
   /// Scales come in order, each once; the module must be in evaluation mode for dropout-free results.
   /// @param inputs (B or 2B, l_k, Cvae) float32 of scale k; undefined for k = 0. Half the cache's batch is used for
   /// both halves.
@@ -132,6 +135,10 @@ class TransformerImpl : public torch::nn::Module {
   /// Rounds the blocks' matrices for good: half the memory, and no cast of all of them for every scale. Afterwards only
   /// sampling under autocast to this type works.
   void keep_matrices_in(at::ScalarType dtype);
+  /// From now on training under autocast to `dtype` takes rounded copies of the blocks' and the head's matrices, which
+  /// get their gradients, instead of casting matrices and gradients in every step. On a CPU.
+  /// @returns the copies, leaves, each under its matrix' name
+  NamedTensors round_for_training(at::ScalarType dtype);
 
   /// Training attention; automatic unless a test or a benchmark compares paths.
   void set_attention_path(AttentionPath path);
@@ -144,6 +151,7 @@ class TransformerImpl : public torch::nn::Module {
   const AttentionPlan& plan_for(int64_t scale_count, const at::TensorOptions& options);
   std::vector<Modulation> modulations(const torch::Tensor& condition, at::ScalarType dtype);
   torch::Tensor position_table(int64_t length);
+  KvCache conditions(const torch::Tensor& labels);  // a cache without keys and values
   torch::Tensor head(const torch::Tensor& x, const torch::Tensor& scale, const torch::Tensor& shift,
                      at::ScalarType dtype);
   std::pair<torch::Tensor, torch::Tensor> head_modulation(const torch::Tensor& condition);

@@ -91,7 +91,8 @@ TEST(AdamW, AParameterWithoutAGradientIsLeftAlone) {
 
 TEST(AdamW, ClipsTheNormOfAllGradientsTogether) {
   const auto named = parameters();
-  AdamW optimizer(named, {}, transformer_parameter_decays);
+  const AdamWOptions options;
+  AdamW optimizer(named, options, transformer_parameter_decays);
   give_gradients(named, 1);
   double squares = 0;
   std::vector<at::Tensor> before;
@@ -101,14 +102,26 @@ TEST(AdamW, ClipsTheNormOfAllGradientsTogether) {
   }
   const double norm = std::sqrt(squares);
   ASSERT_GT(norm, 2);
-  EXPECT_NEAR(optimizer.clip_gradients(0).item<double>(), norm, 1e-5);
-  EXPECT_NEAR(optimizer.clip_gradients(norm + 1).item<double>(), norm, 1e-5);
-  EXPECT_TRUE(all_close(named[0].second.grad(), before[0])) << "a limit that does not bite changes nothing";
+  // What a step used is in the mean that starts at zero: (1 - beta1) * gradient.
+  const auto step_uses = [&](double factor) {
+    const auto& state = optimizer.state();
+    const auto earlier = copies(state);
+    optimizer.step(0.01, 0.1);
+    for (size_t i = 0; i < 3; ++i) {
+      const auto name = named[i].first + ".exp_avg";
+      const auto used = (find_tensor(state, name) - find_tensor(earlier, name) * options.beta1) / (1 - options.beta1);
+      EXPECT_TRUE(all_close(used, before[i] * factor, {.relative = 1e-4, .absolute = 1e-5})) << named[i].first;
+      named[i].second.grad().copy_(before[i]);
+    }
+  };
   EXPECT_NEAR(optimizer.clip_gradients(1.5).item<double>(), norm, 1e-5);
-  for (size_t i = 0; i < 3; ++i) {
-    EXPECT_TRUE(all_close(named[i].second.grad(), before[i] * (1.5 / norm), {.relative = 1e-5})) << named[i].first;
-  }
-  EXPECT_NEAR(optimizer.clip_gradients(0).item<double>(), 1.5, 1e-5);
+  EXPECT_NEAR(optimizer.clip_gradients(0).item<double>(), norm, 1e-5);
+  step_uses(1);  // only measured
+  EXPECT_NEAR(optimizer.clip_gradients(norm + 1).item<double>(), norm, 1e-5);
+  step_uses(1);  // a limit that does not bite changes nothing
+  EXPECT_NEAR(optimizer.clip_gradients(1.5).item<double>(), norm, 1e-5);
+  step_uses(1.5 / norm);
+  step_uses(1);  // a clip is for one step
 }
 
 TEST(AdamW, WithoutAnyGradientTheNormIsZero) {

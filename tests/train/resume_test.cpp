@@ -48,11 +48,12 @@ std::unique_ptr<Trainee> adversarial_tokenizer_trainer() {
                                             at::kBFloat16);
 }
 
-std::unique_ptr<Trainee> transformer_trainer() {
+std::unique_ptr<Trainee> transformer_trainer_in(at::ScalarType dtype) {
   auto recipe = testing::tiny_transformer_recipe();
   recipe.model.drop_path = 0.2;
   recipe.model.drop_rate = 0.1;
-  return std::make_unique<TransformerTrainer>(testing::toy_trainer(recipe, testing::toy_cache(40, 2), kSteps));
+  return std::make_unique<TransformerTrainer>(
+      testing::toy_trainer(recipe, testing::toy_cache(40, 2), kSteps, /*seed=*/3, dtype));
 }
 
 void call(const std::filesystem::path& folder, Trainee& trainee, int64_t max_steps) {
@@ -118,7 +119,13 @@ TEST(Resume, TokenizerTrainingAgainstAnAdversaryEndsInTheSameBits) {
                       {"discriminator.safetensors", "discriminator_optimizer.safetensors"});
 }
 
-TEST(Resume, TransformerTrainingEndsInTheSameBits) { expect_exact_resume(transformer_trainer, {1, 9, 20}); }
+TEST(Resume, TransformerTrainingEndsInTheSameBits) {
+  expect_exact_resume([] { return transformer_trainer_in(at::kFloat); }, {1, 9, 20});
+}
+
+TEST(Resume, TransformerTrainingByRoundedCopiesEndsInTheSameBits) {
+  expect_exact_resume([] { return transformer_trainer_in(at::kBFloat16); }, {1, 9, 20});
+}
 
 }  // namespace
 }  // namespace nextscale

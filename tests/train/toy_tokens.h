@@ -59,10 +59,11 @@ inline TransformerRecipe tiny_transformer_recipe() {
   return recipe;
 }
 
-inline TransformerTrainer toy_trainer(TransformerRecipe recipe, TokenCache cache, int64_t steps, int64_t seed = 3) {
+inline TransformerTrainer toy_trainer(TransformerRecipe recipe, TokenCache cache, int64_t steps, int64_t seed = 3,
+                                      at::ScalarType dtype = at::kFloat) {
   auto source = tokens_from_cache(std::move(cache), recipe.loop.batch, seed, at::kCPU);
   recipe.model = fit_to_tokens(recipe.model, source->quantizer(), kToyClasses);
-  return TransformerTrainer(recipe, std::move(source), steps, seed, at::kCPU, at::kFloat,
+  return TransformerTrainer(recipe, std::move(source), steps, seed, at::kCPU, dtype,
                             {{"class_names", R"(["a","b","c"])"}, {"tokenizer_hash", "hash of the tokenizer"}});
 }
 
