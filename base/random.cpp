@@ -1,12 +1,20 @@
 #include "nextscale/base/random.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 
 #include "nextscale/base/error.h"
 
 namespace nextscale {
 
 at::Generator make_generator(uint64_t seed) { return at::make_generator<at::CPUGeneratorImpl>(seed); }
+
+at::Generator make_generator(uint64_t seed, const c10::Device& device) {
+  if (device.is_cpu()) return make_generator(seed);
+  auto generator = at::globalContext().defaultGenerator(device).clone();
+  generator.set_current_seed(seed);
+  return generator;
+}
 
 uint64_t derived_seed(uint64_t seed, uint64_t index) {
   uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15ULL;

@@ -9,6 +9,8 @@ namespace nextscale {
 
 /// A CPU generator with the reference's stream: the same seed draws what `torch.Generator().manual_seed(seed)` draws.
 at::Generator make_generator(uint64_t seed);
+/// Of any device: a GPU draws what a generator of it with that seed draws in Python.
+at::Generator make_generator(uint64_t seed, const c10::Device& device);
 
 /// A seed for part `index` of a job with seed `seed`: streams of different parts do not overlap by adding one.
 /// splitmix64 of both; index 0 is not the seed itself.

@@ -1,8 +1,8 @@
 // Whole jobs at the published d16's size, for bench/against_reference.py: says "ready", does the job once for every
 // line on stdin and answers with "seconds check", at the end of stdin with the peak of memory in bytes. A line
 // "trace FILE" also writes what its job did (base/trace.h).
-//   bench_whole_jobs train|train-checkpointed|load|sample|encode|decode|tokenizer|tokenizer-against FOLDER
-//   float32|bfloat16 BATCH THREADS [DEVICE]
+//   bench_whole_jobs train|train-checkpointed|load|sample|sample-graphs|encode|decode|tokenizer|tokenizer-against
+//   FOLDER float32|bfloat16 BATCH THREADS [DEVICE]
 // FOLDER holds var.pth, vae.pth (state dicts of the reference), inputs.pth (tokens, labels, pictures) and LPIPS' files.
 #include <chrono>
 #include <cstdio>
@@ -45,6 +45,7 @@ struct Setting {
   Tokenizer tokenizer() const {
     auto tokenizer = load_tokenizer(folder / "vae.pth");
     tokenizer->to(device);
+    if (device.is_cuda()) to_channels_last(*tokenizer);  // as the verbs do
     return tokenizer;
   }
 };
@@ -84,7 +85,9 @@ Job train(const Setting& setting, bool checkpoint_activations) {
                                            setting.dtype, std::map<std::string, std::string>{});
   const auto path = setting.folder / "var.pth";
   auto transformer = trainer->transformer();
-  load_transformer_weights(transformer, read_weights(path).tensors, path);
+  const auto file = read_weights(path);
+  // Pages of the file beside the optimizer's state would be the peak of memory.
+  load_transformer_weights(transformer, file.tensors, path, [&file](const at::Tensor& t) { file.forget(t); });
   // Numbers of each scale are computed with every tenth step, as in a run; the reference computes none here.
   return [trainer, step = int64_t{0}, loss = 0.0]() mutable {
     const bool report = step % 10 == 0;
@@ -101,7 +104,8 @@ Job load(const Setting& setting) {
   };
 }
 
-Job sample(const Setting& setting) {
+/// @param by_graphs on a GPU: recorded steps and the device's own draws
+Job sample(const Setting& setting, bool by_graphs) {
   auto transformer = load_transformer(setting.folder / "var.pth");
   transformer->to(setting.device);
   if (setting.dtype != at::kFloat) transformer->keep_matrices_in(setting.dtype);
@@ -110,9 +114,13 @@ Job sample(const Setting& setting) {
   options.top_k = 900;
   options.top_p = 0.96;
   options.dtype = setting.dtype;
+  std::shared_ptr<StepGraphs> graphs;
+  if (by_graphs) graphs = std::make_shared<StepGraphs>(transformer, cuda_graph_recorder(setting.device));
   return [=, tokenizer = setting.tokenizer(), labels = setting.input("labels")] {
-    auto generator = make_generator(0);
-    return sample_pictures(transformer, tokenizer, labels, options, generator).tokens.sum().item<double>();
+    auto generator = make_generator(0, by_graphs ? setting.device : at::Device(at::kCPU));
+    return sample_pictures(transformer, tokenizer, labels, options, generator, {}, graphs.get())
+        .tokens.sum()
+        .item<double>();
   };
 }
 
@@ -193,7 +201,8 @@ Job job_of(const std::string& name, const Setting& setting) {
   if (name == "train") return train(setting, false);
   if (name == "train-checkpointed") return train(setting, true);
   if (name == "load") return load(setting);
-  if (name == "sample") return sample(setting);
+  if (name == "sample") return sample(setting, false);
+  if (name == "sample-graphs") return sample(setting, true);
   if (name == "encode") return encode(setting);
   if (name == "decode") return decode(setting);
   if (name == "tokenizer") return train_tokenizer(setting);

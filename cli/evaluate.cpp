@@ -126,9 +126,7 @@ ExitCode score_run(Request& request, Scoring& scoring, const StopOnSignal& stop)
     Progress progress("sampling", planned, "pictures", request.runtime.quiet);
     for (const auto& batch : plan) {
       if (stop.requested()) return stop.exit_code();
-      auto generator = batch.generator();
-      const auto samples = sample_pictures(models.transformer, models.tokenizer, at::tensor(batch.labels),
-                                           request.sampling.sampling, generator);
+      const auto samples = sample_planned(models, batch, request.sampling.sampling);
       const auto pictures = bytes_from_unit_range(samples.pictures);  // (N, H, W, C)
       scoring.add_generated(pictures, batch.labels);
       progress.update(done += batch.count());

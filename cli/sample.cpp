@@ -201,14 +201,12 @@ class Outputs {
 void sample_batch(const SampleBatch& batch, const std::vector<int64_t>& strip, Models& models,
                   const SampleOptions& options, Outputs& outputs, Scoring* scoring,
                   const std::function<void(int64_t)>& on_scale) {
-  auto generator = batch.generator();
   std::vector<at::Tensor> after_scale;  // f_hat of the strip's pictures, then they themselves
   const auto positions = at::tensor(strip, at::TensorOptions().dtype(at::kLong).device(models.device));
-  const auto samples = sample_pictures(models.transformer, models.tokenizer, at::tensor(batch.labels), options,
-                                       generator, [&](int64_t k, const at::Tensor& f_hat) {
-                                         if (!strip.empty()) after_scale.push_back(f_hat.index_select(0, positions));
-                                         on_scale(k);
-                                       });
+  const auto samples = sample_planned(models, batch, options, [&](int64_t k, const at::Tensor& f_hat) {
+    if (!strip.empty()) after_scale.push_back(f_hat.index_select(0, positions));
+    on_scale(k);
+  });
   if (!strip.empty()) {
     std::vector<int64_t> labels;
     for (const int64_t i : strip) labels.push_back(batch.labels[static_cast<size_t>(i)]);

@@ -1,10 +1,12 @@
 #include "nextscale/cli/sampling.h"
 
+#include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "nextscale/base/error.h"
 #include "nextscale/sample/fit.h"
+#include "nextscale/train/pictures.h"
 #include "nextscale/var/transformer.h"
 #include "nextscale/vqvae/tokenizer.h"
 
@@ -32,6 +34,10 @@ void check_sampling(const CommandLine& line, SamplingRequest& request) {
 Models load_models(const std::string& model, const std::string& tokenizer, bool raw, const RuntimeOptions& runtime,
                    SamplingRequest& request) {
   Models models{.device = resolve_device(runtime.device)};
+  if (request.sampling.graphs && !can_record_graphs(models.device)) {
+    throw usage({"--graphs", "cannot be recorded here", "a GPU (--device cuda) and a build with CUDA graphs",
+                 "--device " + models.device.str()});
+  }
   models.transformer = load_transformer(model, raw, request.transformer_hints);
   auto hints = request.tokenizer_hints;
   hints.fallback_sides = models.transformer->options().sides;
@@ -44,12 +50,25 @@ Models load_models(const std::string& model, const std::string& tokenizer, bool 
   }
   models.transformer->to(models.device);
   models.tokenizer->to(models.device);
+  // The order that a GPU's convolutions multiply in; a CPU's reorder weights anyway, and phi's decide its tokens' last
+  // bits.
+  if (models.device.is_cuda()) to_channels_last(*models.tokenizer);
   // On the processor float32 unless asked otherwise: the reference's tokens,
   // and small batches gain little from less.
   request.sampling.dtype =
       runtime.dtype == "auto" && models.device.is_cpu() ? c10::kFloat : resolve_dtype(runtime.dtype, models.device);
   if (request.sampling.dtype != c10::kFloat) models.transformer->keep_matrices_in(request.sampling.dtype);
+  if (request.sampling.graphs) {
+    models.graphs = std::make_unique<StepGraphs>(models.transformer, cuda_graph_recorder(models.device));
+  }
   return models;
+}
+
+Samples sample_planned(const Models& models, const SampleBatch& batch, const SampleOptions& options,
+                       const OnScale& on_scale) {
+  auto generator = batch.generator(options.draws == "device" ? models.device : c10::Device(c10::kCPU));
+  return sample_pictures(models.transformer, models.tokenizer, at::tensor(batch.labels), options, generator, on_scale,
+                         models.graphs.get());
 }
 
 nlohmann::json sampling_json(const std::string& model, const std::string& tokenizer, const SampleOptions& options,
@@ -63,6 +82,7 @@ nlohmann::json sampling_json(const std::string& model, const std::string& tokeni
           {"top_k", options.top_k},
           {"top_p", options.top_p},
           {"smooth", options.smooth},
+          {"draws", options.draws},
           {"arithmetic", dtype_text(options.dtype)},
           {"seed", seed},
           {"choice", options_to_json(choice)},

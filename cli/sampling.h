@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -36,12 +37,16 @@ struct Models {
   Transformer transformer{nullptr};
   Tokenizer tokenizer{nullptr};
   c10::Device device;
+  std::unique_ptr<StepGraphs> graphs{};  ///< with --graphs
 };
 
 /// Loads both and checks that they fit each other and that pictures can hold
 /// what they make; sets request.sampling.dtype.
 Models load_models(const std::string& model, const std::string& tokenizer, bool raw, const RuntimeOptions& runtime,
                    SamplingRequest& request);
+/// One batch of the plan, as the options ask.
+Samples sample_planned(const Models& models, const SampleBatch& batch, const SampleOptions& options,
+                       const OnScale& on_scale = {});
 /// What a record of an evaluation says of the sampling; guidance written out.
 nlohmann::json sampling_json(const std::string& model, const std::string& tokenizer, const SampleOptions& options,
                              const ChoiceOptions& choice, int64_t seed);

@@ -64,4 +64,31 @@ target_link_libraries(nextscale_torch INTERFACE -Wl,--allow-shlib-undefined
 target_compile_definitions(nextscale_torch INTERFACE NDEBUG USE_DISTRIBUTED USE_C10D_GLOO)
 if(EXISTS ${NEXTSCALE_TORCH_ROOT}/lib/libtorch_cuda.so)
   target_compile_definitions(nextscale_torch INTERFACE NEXTSCALE_WITH_CUDA)
+
+  # CUDA graphs: LibTorch's class for them includes headers of CUDA's runtime, which lie in a toolkit or beside a torch that
+  # pip installed, there with the package nvidia-cuda-crt, which torch does not bring. Compiling needs no GPU; where they
+  # are missing the program is built without graphs.
+  find_path(NEXTSCALE_CUDA_INCLUDE crt/host_config.h NO_DEFAULT_PATH
+            PATHS ${NEXTSCALE_TORCH_ROOT}/../nvidia/cu13/include $ENV{CUDA_HOME}/include /usr/local/cuda/include)
+  find_library(NEXTSCALE_CUDART NAMES libcudart.so.13 libcudart.so NO_DEFAULT_PATH
+               PATHS ${NEXTSCALE_TORCH_ROOT}/../nvidia/cu13/lib $ENV{CUDA_HOME}/lib64 /usr/local/cuda/lib64)
+  if(NEXTSCALE_CUDA_INCLUDE AND NEXTSCALE_CUDART)
+    include(CheckCXXSourceCompiles)
+    set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+    set(CMAKE_REQUIRED_INCLUDES ${NEXTSCALE_TORCH_ROOT}/include ${NEXTSCALE_CUDA_INCLUDE})
+    check_cxx_source_compiles("
+      #include <ATen/cuda/CUDAGraph.h>
+      #include <c10/cuda/CUDAGuard.h>
+      void record(at::cuda::CUDAGraph& graph) {
+        const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
+        graph.capture_begin(at::cuda::graph_pool_handle(), cudaStreamCaptureModeThreadLocal);
+        graph.capture_end();
+        graph.replay();
+      }" NEXTSCALE_CUDA_GRAPHS)
+    unset(CMAKE_TRY_COMPILE_TARGET_TYPE)
+    unset(CMAKE_REQUIRED_INCLUDES)
+  endif()
+  if(NOT NEXTSCALE_CUDA_GRAPHS)
+    message(STATUS "built without CUDA graphs: CUDA's runtime headers were not found (a toolkit, or pip's nvidia-cuda-crt beside torch)")
+  endif()
 endif()

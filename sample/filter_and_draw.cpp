@@ -10,9 +10,9 @@ namespace {
 
 constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
-// Exponential draws of the CPU's stream, wherever they are needed.
+// Exponential draws of the generator's stream, wherever they are needed.
 at::Tensor exponential_like(const at::Tensor& shape, at::Generator& generator) {
-  const auto noise = at::empty(shape.sizes(), shape.options().device(at::kCPU)).exponential_(1, generator);
+  const auto noise = at::empty(shape.sizes(), shape.options().device(generator.device())).exponential_(1, generator);
   return noise.to(shape.device());
 }
 

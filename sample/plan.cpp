@@ -68,7 +68,9 @@ std::vector<int64_t> parse_classes(const std::string& text, int64_t classes) {
   return all;
 }
 
-at::Generator SampleBatch::generator() const { return first_draws.defined() ? first_draws : make_generator(seed); }
+at::Generator SampleBatch::generator(const c10::Device& device) const {
+  return device.is_cpu() && first_draws.defined() ? first_draws : make_generator(seed, device);
+}
 
 std::vector<SampleBatch> plan_batches(const ChoiceOptions& choice, int64_t classes, uint64_t seed) {
   if (!choice.labels.empty()) {

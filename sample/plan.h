@@ -42,7 +42,8 @@ struct SampleBatch {
   at::Generator first_draws{};  ///< where the labels were drawn: the generator that drew them, which goes on
 
   int64_t count() const { return static_cast<int64_t>(labels.size()); }
-  at::Generator generator() const;  ///< for sample_pictures, once
+  /// For sample_pictures, once. @param device where it draws; only the CPU's goes on where labels were drawn
+  at::Generator generator(const c10::Device& device = c10::kCPU) const;
 };
 
 /// "0-9", "0,3,5-7", "-1", "all" -> numbers in the order given.

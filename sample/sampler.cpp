@@ -1,6 +1,5 @@
 #include "nextscale/sample/sampler.h"
 
-#include <algorithm>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -56,17 +55,6 @@ torch::Tensor codes_of_scale(const ResidualQuantizerImpl& quantizer, int64_t k, 
   return rows.transpose(1, 2).reshape({rows.size(0), -1, map.height, map.width});
 }
 
-// Values of one activation at the pictures' own side that may be alive at once on a CPU: two published pictures of 256
-// pixels. Four at once decode 3 % faster there, and were the peak of all memory.
-constexpr int64_t kDecodedAtOnce = int64_t{3} << 23;
-
-int64_t pictures_at_once(const TokenizerOptions& options, const torch::Tensor& f_hat) {
-  if (!f_hat.is_cpu() || f_hat.numel() == 0) return std::max<int64_t>(1, f_hat.size(0));
-  const int64_t scale = options.downsample() / options.space_to_depth;
-  const int64_t values = options.ch * options.ch_mult.front() * f_hat.size(2) * f_hat.size(3) * scale * scale;
-  return std::max<int64_t>(1, kDecodedAtOnce / values);
-}
-
 }  // namespace
 
 torch::Tensor decode_to_unit_range(Tokenizer tokenizer, const torch::Tensor& f_hat, c10::ScalarType dtype,
@@ -75,14 +63,16 @@ torch::Tensor decode_to_unit_range(Tokenizer tokenizer, const torch::Tensor& f_h
   const EvaluationGuard evaluation(*tokenizer);
   const AutocastGuard precision(f_hat.device().type(), dtype);
   std::vector<torch::Tensor> parts;
-  for (const auto& part : f_hat.split(at_once > 0 ? at_once : pictures_at_once(tokenizer->options(), f_hat))) {
+  if (at_once <= 0) at_once = tokenizer->options().pictures_at_once(f_hat.device());
+  for (const auto& part : f_hat.split(at_once)) {
     parts.push_back(tokenizer->decode_features(part).to(at::kFloat).add(1).mul_(0.5));  // (n, C, H, W)
   }
   return parts.size() == 1 ? parts.front() : at::cat(parts);
 }
 
 Samples sample_pictures(Transformer transformer, Tokenizer tokenizer, const torch::Tensor& labels,
-                        const SampleOptions& options, at::Generator& generator, const OnScale& on_scale) {
+                        const SampleOptions& options, at::Generator& generator, const OnScale& on_scale,
+                        StepGraphs* graphs) {
   const c10::InferenceMode inference;
   const EvaluationGuard evaluation(*transformer);
   auto quantizer = tokenizer->quantizer();
@@ -101,8 +91,13 @@ Samples sample_pictures(Transformer transformer, Tokenizer tokenizer, const torc
   KvCache cache;
   {
     const AutocastGuard precision(device.type(), options.dtype);
-    cache = transformer->begin_sampling(
-        guided ? at::cat({classes, at::full_like(classes, transformer->label_free_class())}) : classes);
+    const auto conditions =
+        guided ? at::cat({classes, at::full_like(classes, transformer->label_free_class())}) : classes;
+    if (graphs != nullptr) {
+      graphs->begin(conditions);
+    } else {
+      cache = transformer->begin_sampling(conditions);
+    }
   }
   auto f_hat = at::zeros({n, quantizer->options().code_width, scales.last().height, scales.last().width},
                          at::TensorOptions().dtype(at::kFloat).device(device));
@@ -113,7 +108,7 @@ Samples sample_pictures(Transformer transformer, Tokenizer tokenizer, const torc
     torch::Tensor logits;  // (N, l, V)
     {
       const AutocastGuard precision(device.type(), options.dtype);
-      logits = transformer->step(k, inputs, cache);
+      logits = graphs != nullptr ? graphs->step(k, inputs) : transformer->step(k, inputs, cache);
     }
     if (guided) logits = guide(logits, guidance_strength(options.cfg, k, scales.count()));
     finite.logical_and_(logits.isfinite().all());

@@ -35,7 +35,8 @@ def transformer_operations(depth):
 def operations(job, depth):
     forward = transformer_operations(depth)
     quantizer = 2 * CODES * CODE_WIDTH * LENGTH
-    return {"train": 3 * forward, "sample": 2 * forward + DECODER, "encode": ENCODER + quantizer, "decode": DECODER}[job]
+    sampling = 2 * forward + DECODER
+    return {"train": 3 * forward, "sample": sampling, "sample-graphs": sampling, "encode": ENCODER + quantizer, "decode": DECODER}[job]
 
 
 def matrix_rate(torch, device, dtype, tf32=False):
@@ -98,7 +99,7 @@ def main():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--jobs", default="train,sample,encode,decode")
+    parser.add_argument("--jobs", default="train,sample,sample-graphs,encode,decode", help="graphs need a GPU")
     parser.add_argument("--dtypes", default="bfloat16,float32")
     parser.add_argument("--reference", default="")
     arguments = parser.parse_args()
@@ -114,7 +115,8 @@ def main():
     print("| job | arithmetic | who | time | pictures/s | of the matrix rate |\n|---|---|---|---|---|---|", flush=True)
     failed = False
     depth, batch = int(arguments.preset[1:]), arguments.batch
-    for job in arguments.jobs.split(","):
+    jobs = [job for job in arguments.jobs.split(",") if arguments.device.startswith("cuda") or job != "sample-graphs"]
+    for job in jobs:
         for dtype in arguments.dtypes.split(","):
             work = operations(job, depth) * batch
             ours, row = measured([f"{arguments.build}/bench_whole_jobs", job, arguments.folder, dtype, str(batch),
@@ -125,7 +127,7 @@ def main():
                 continue
             theirs, row = measured([sys.executable, str(REFERENCE_JOBS), "--folder", arguments.folder, "--device",
                                     arguments.device, "--preset", arguments.preset, "--batch", str(batch), "--threads",
-                                    str(arguments.threads), "--job", job, "--dtype", dtype, "--reference",
+                                    str(arguments.threads), "--job", job.removesuffix("-graphs"), "--dtype", dtype, "--reference",
                                     arguments.reference], arguments.rounds, work, batch, rates[dtype])
             times = f" {theirs / ours:.2f} x" if ours and theirs else ""
             print(f"| {job} | {dtype} | reference{times} | {row}", flush=True)

@@ -21,16 +21,17 @@ table=$work/bench.md
 make_inputs() {
   rm -rf "$inputs" && "$work/bench_published_inputs" "$inputs" "$batch" "$preset"
 }
-measure() {
-  local words=(--build "$work" --folder "$inputs" --device "$device" --preset "$preset" --batch "$batch" --threads "$(nproc)"
-    --jobs "${NEXTSCALE_GPU_JOBS:-train,sample,encode,decode}")
+measure() {  # measure BATCH JOBS
+  local words=(--build "$work" --folder "$inputs" --device "$device" --preset "$preset" --batch "$1" --threads "$(nproc)" --jobs "$2")
   [ -n "${NEXTSCALE_REFERENCE:-}" ] && words+=(--reference "$NEXTSCALE_REFERENCE")
-  "$python" "$root/scripts/gpu/bench.py" "${words[@]}" >"$table"
+  "$python" "$root/scripts/gpu/bench.py" "${words[@]}" >>"$table"
 }
 
 describe_machine >"$work/machine.txt"
 step "build" build "$prefix" bench_whole_jobs bench_published_inputs || summary
 step "weights and inputs of $preset" make_inputs || summary
-step "matrix rate, whole jobs" measure || true
+rm -f "$table"
+step "matrix rate, whole jobs" measure "$batch" "${NEXTSCALE_GPU_JOBS:-train,sample,sample-graphs,encode,decode}" || true
+step "one picture" measure 1 sample,sample-graphs || true
 cat "$work/machine.txt" "$table"
 summary

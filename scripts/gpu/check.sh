@@ -67,7 +67,19 @@ sample_agrees() {
   on_both sample "${models[@]}" --classes 0-1 --per-class 8 --out "$out/sample_@" --tokens-out "$out/sample_@.safetensors" || return 1
   "${compare[@]}" tokens "$out/sample_a.safetensors" "$out/sample_b.safetensors" --least 0.9
 }
-
+graphs_agree() {  # several batches of two sizes; on a CPU they are refused, as an option that does not fit
+  local words=(sample "${models[@]}" --classes 0-1 --per-class 10 --batch 8)
+  if [[ $device != cuda* ]]; then
+    local code=0
+    on_device "${words[@]}" --graphs --out "$out/by_graphs" 2>&1 || code=$?
+    [ "$code" = 2 ]
+    return
+  fi
+  on_device "${words[@]}" --out "$out/by_kernels" --tokens-out "$out/by_kernels.safetensors" || return 1
+  on_device "${words[@]}" --graphs --out "$out/by_graphs" --tokens-out "$out/by_graphs.safetensors" || return 1
+  "${compare[@]}" tokens "$out/by_kernels.safetensors" "$out/by_graphs.safetensors" --least 1 || return 1
+  on_device "${words[@]}" --graphs --draws device --out "$out/by_draws"
+}
 evaluate_agrees() {
   on_both evaluate --generated "$out/pictures" --reference "$out/data/train-images-idx3-ubyte" --features classifier --classifier "$out/classifier" \
     --metrics fid,pr,prdc --json "$out/evaluate_@.json" || return 1
@@ -88,4 +100,5 @@ step "encode: tokens of both devices agree (float32)" encode_agrees || true
 step "decode: pictures of both devices within 2 levels (float32)" decode_agrees || true
 step "evaluate: metrics of both devices agree (float32)" evaluate_agrees || true
 step "sample: tokens of both devices agree (float32, same seed)" sample_agrees || true
+step "sample: graphs give the tokens of their kernels; the device's own draws" graphs_agree || true
 summary

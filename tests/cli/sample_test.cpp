@@ -136,6 +136,10 @@ TEST_F(SampleCommand, WrongOptionsAreOneLineAndExitCodeTwo) {
   expect_refused({"--random-labels", "2", "--per-class", "2"}, 2, "exclude each other");
   expect_refused({"--random-labels", "0"}, 2, "--random-labels: out of range");
   expect_refused({"--top-p", "1.5"}, 2, "--top-p: out of range");
+  expect_refused({"--graphs", "--device", "cpu"}, 2,
+                 "--graphs: cannot be recorded here: expected a GPU (--device cuda) and a build with CUDA graphs, got "
+                 "--device cpu");
+  expect_refused({"--draws", "gpu"}, 2, "--draws");
   expect_refused({"--cfg", "-1"}, 2, "--cfg: out of range");
   EXPECT_FALSE(std::filesystem::exists(out())) << "nothing may be made for a wrong option";
 }

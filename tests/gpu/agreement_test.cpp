@@ -129,6 +129,38 @@ TEST_F(SamplingOnDevice, TheSameSeedGivesTheSameTokens) {
   EXPECT_TRUE(tokens[0].equal(tokens[1]));
 }
 
+TEST_F(SamplingOnDevice, GraphsGiveTheTokensOfTheirKernels) {
+  if (!can_record_graphs(device_)) GTEST_SKIP() << "built without CUDA graphs";
+  auto tokenizer = fast_tokenizer();
+  auto transformer = middling_transformer(tokenizer->options().quantizer);
+  transformer->to(device_);
+  tokenizer->to(device_);
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    StepGraphs graphs(transformer, cuda_graph_recorder(device_));
+    for (uint64_t seed = 0; seed < 3; ++seed) {
+      const auto labels = labels_of(kClasses).roll(static_cast<int64_t>(seed));
+      const auto tokens = [&](StepGraphs* by) {
+        auto generator = make_generator(seed);
+        return sample_pictures(transformer, tokenizer, labels, {.dtype = dtype}, generator, {}, by).tokens.cpu();
+      };
+      EXPECT_TRUE(tokens(&graphs).equal(tokens(nullptr))) << dtype << ", batch " << seed;
+    }
+  }
+}
+
+TEST_F(SamplingOnDevice, TheDevicesOwnDrawsFollowTheSeed) {
+  auto tokenizer = fast_tokenizer();
+  auto transformer = middling_transformer(tokenizer->options().quantizer);
+  transformer->to(device_);
+  tokenizer->to(device_);
+  const auto tokens = [&](uint64_t seed) {
+    auto generator = make_generator(seed, device_);
+    return sample_pictures(transformer, tokenizer, labels_of(3), {}, generator).tokens.cpu();
+  };
+  EXPECT_TRUE(tokens(7).equal(tokens(7)));
+  EXPECT_FALSE(tokens(7).equal(tokens(8)));
+}
+
 class TrainingOnDevice : public OnDevice {
  protected:
   static double loss_after_steps(const at::Device& device, c10::ScalarType dtype) {

@@ -67,6 +67,20 @@ TEST_F(CopiesOnDevice, SamplingAsksOnceABatch) {
   EXPECT_LE(found.to_device, 2 * tokenizer->scales().count() + 8) << found.text();
 }
 
+TEST_F(CopiesOnDevice, SamplingByTheDevicesDrawsSendsItLabelsOnly) {
+  auto tokenizer = fast_tokenizer();
+  auto transformer = middling_transformer(tokenizer->options().quantizer);
+  transformer->to(device_);
+  tokenizer->to(device_);
+  auto generator = make_generator(0, device_);
+  const CopyCounter counter;
+  sample_pictures(transformer, tokenizer, labels_of(8), {.dtype = at::kBFloat16}, generator);
+  const auto found = counter.counts();
+  std::printf("  a batch of 8: %s\n", found.text().c_str());
+  EXPECT_LE(found.to_cpu, 1) << found.text();
+  EXPECT_LE(found.to_device, 8) << found.text();
+}
+
 TEST_F(CopiesOnDevice, EncodingAndDecodingAskForNothing) {
   auto tokenizer = fast_tokenizer();
   tokenizer->to(device_);

@@ -106,6 +106,22 @@ TEST(Sampler, DrawsWhatThePlainTwinDraws) {
   }
 }
 
+TEST(Sampler, ByRecordedStepsDrawsTheSameTokensBatchAfterBatch) {
+  const auto model = tiny_model();
+  // Does the work again; that no code of ours is needed for it is shown in var's tests.
+  StepGraphs graphs(model.transformer, [](const Work& work) { return work; });
+  for (const double cfg : {1.5, 0.0, 1.5}) {
+    for (const auto& labels : std::vector<std::vector<int64_t>>{{0, 2, 1}, {1, 1, 0}, {2}}) {
+      const SampleOptions options{.cfg = cfg, .top_k = 5};
+      auto generator = make_generator(7);
+      const auto tokens =
+          sample_pictures(model.transformer, model.tokenizer, at::tensor(labels), options, generator, {}, &graphs)
+              .tokens;
+      EXPECT_TRUE(tokens.equal(sampled(model, labels, options, 7).tokens)) << labels.size() << " pictures, cfg " << cfg;
+    }
+  }
+}
+
 TEST(Sampler, SeedClassAndGuidanceDecideTheTokens) {
   const auto model = tiny_model();
   const auto tokens = sampled(model, {0, 1}).tokens;
