@@ -166,6 +166,19 @@ TEST_P(RoundedTraining, TakesTheStepsThatAutocastTakes) {
 }
 INSTANTIATE_TEST_SUITE_P(SharedAlnAndCheckpointing, RoundedTraining, ::testing::Bool());
 
+TEST(RoundedTraining, IsForBfloat16AndForGradientsOfOnePass) {
+  const auto own_gradient = [](at::ScalarType dtype, int64_t accumulate) {
+    auto recipe = testing::tiny_transformer_recipe();
+    recipe.training.accumulate = accumulate;
+    auto trainer = testing::toy_trainer(recipe, testing::toy_cache(), 10, /*seed=*/3, dtype);
+    trainer.step(0, false);
+    return find_tensor(named_parameters(*trainer.transformer()), "head.weight").grad().defined();
+  };
+  EXPECT_FALSE(own_gradient(at::kBFloat16, 1));
+  EXPECT_TRUE(own_gradient(at::kBFloat16, 2)) << "sums in bfloat16 would lose bits";
+  EXPECT_TRUE(own_gradient(at::kFloat, 1));
+}
+
 TEST(RoundedTraining, CopiesFollowWeightsThatOthersChangeAndEvaluationTakesTheWeights) {
   const auto cache = testing::toy_cache();
   Transformer transformer(fit_to_tokens(testing::tiny_transformer_recipe().model, quantizer_of(cache)->options(), 3));
