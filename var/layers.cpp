@@ -26,10 +26,10 @@ torch::Tensor LinearImpl::round_for_training(at::ScalarType dtype) {
 }
 
 const torch::Tensor& LinearImpl::weight() const {
-  // In evaluation the parameter may hold averaged values.
-  const bool use_rounded = rounded_.defined() && is_training() && at::autocast::is_autocast_enabled(at::kCPU) &&
+  const bool use_rounded = rounded_.defined() && at::autocast::is_autocast_enabled(at::kCPU) &&
                            at::autocast::get_autocast_dtype(at::kCPU) == rounded_.scalar_type();
   if (!use_rounded) return weight_;
+  // Others change it, too: checkpoints that are loaded, averaged weights that take its place in validation.
   if (rounded_version_ != weight_._version()) {
     const at::NoGradGuard no_grad;
     rounded_.copy_(weight_);

@@ -22,8 +22,8 @@ class LinearImpl : public torch::nn::Module {
   const torch::Tensor& weight() const;
   /// Rounds weight and bias for good, so that autocast to this type has nothing to cast.
   void keep_in(at::ScalarType dtype);
-  /// From now on training under autocast to `dtype` takes a rounded copy of the weight instead of casting it anew, and
-  /// the copy gets the gradient, in its type. It follows the weight when something changes that.
+  /// From now on autocast to `dtype` takes a rounded copy of the weight instead of casting it anew, and the copy gets
+  /// the gradient, in its type. It follows the weight when something changes that.
   /// @returns the copy, a leaf; whoever steps the weight past autograd's knowledge rounds into it (AdamW::use_rounded)
   torch::Tensor round_for_training(at::ScalarType dtype);
 

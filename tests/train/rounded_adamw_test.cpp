@@ -179,7 +179,7 @@ TEST(RoundedTraining, IsForBfloat16AndForGradientsOfOnePass) {
   EXPECT_TRUE(own_gradient(at::kFloat, 1));
 }
 
-TEST(RoundedTraining, CopiesFollowWeightsThatOthersChangeAndEvaluationTakesTheWeights) {
+TEST(RoundedTraining, CopiesFollowWeightsThatOthersChange) {
   const auto cache = testing::toy_cache();
   Transformer transformer(fit_to_tokens(testing::tiny_transformer_recipe().model, quantizer_of(cache)->options(), 3));
   transformer->initialise(make_generator(7));
