@@ -17,6 +17,8 @@ namespace nextscale {
 class StepGraphs {
  public:
   StepGraphs(Transformer transformer, Recorder recorder);
+  StepGraphs(const StepGraphs&) = delete;  // what was recorded points into this one
+  StepGraphs& operator=(const StepGraphs&) = delete;
 
   /// As Transformer::begin_sampling. Another batch size or arithmetic than before forgets what was recorded.
   void begin(const torch::Tensor& labels);

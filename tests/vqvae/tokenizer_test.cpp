@@ -55,6 +55,18 @@ TEST(TokenizerPreset, FastTakesSizeAndSidesFromThePicture) {
   EXPECT_THROW(tokenizer_preset("slow", 28, 1), Error);
 }
 
+TEST(TokenizerOptions, LargerPicturesAreTakenFewerAtOnceAndMoreOfThemOnAGpu) {
+  const auto at_once = [](const char* preset, int64_t side, const at::Device& device) {
+    return tokenizer_preset(preset, side, 3).pictures_at_once(device);
+  };
+  const at::Device gpu(at::kCUDA, 0);
+  EXPECT_EQ(at_once("paper", 512, at::kCPU), 1);  // never none
+  EXPECT_EQ(at_once("paper", 256, at::kCPU), 1);  // 336 MB each
+  EXPECT_EQ(at_once("paper", 256, gpu), 11);
+  EXPECT_GT(at_once("fast", 32, at::kCPU), at_once("fast", 64, at::kCPU));
+  EXPECT_EQ(at_once("fast", 16, gpu), 256);
+}
+
 TEST(TokenizerOptions, ThatDoNotFitTogetherAreRefused) {
   auto options = tiny_options();
   options.norm_groups = 3;
