@@ -31,7 +31,7 @@ struct CacheFiles {
   }
 };
 
-struct Options {
+struct CacheRequest {
   CacheFiles files;
   DataOptions data;
   TokenCachingOptions caching;
@@ -40,7 +40,7 @@ struct Options {
   TokenizerHints hints;
 };
 
-bool read_options(const Words& words, Options& options) {
+bool read_options(const Words& words, CacheRequest& options) {
   CommandLine line("nextscale cache-tokens --data PATH --tokenizer FILE|RUN --out FILE [OPTIONS]",
                    "Turns the pictures of a data set into token maps, once, so that training the transformer needs "
                    "neither pictures nor tokenizer.");
@@ -62,7 +62,7 @@ bool read_options(const Words& words, Options& options) {
 }  // namespace
 
 ExitCode cache_tokens(const Words& words) {
-  Options options;
+  CacheRequest options;
   if (!read_options(words, options)) return ExitCode::done;
   const StopOnSignal stop;
   const auto device = resolve_device(options.runtime.device);

@@ -46,7 +46,7 @@ struct ClassifyOptions {
   }
 };
 
-struct Options {
+struct ClassifyRequest {
   ClassifyOptions classify;
   DataOptions reference;
   QualityOptions quality;
@@ -64,7 +64,7 @@ std::vector<BoundOption> reference_options(DataOptions& options) {
   return bound;
 }
 
-std::vector<BoundOption> runtime_options(RuntimeOptions& options) {
+std::vector<BoundOption> classify_runtime_options(RuntimeOptions& options) {
   auto bound = bind_options(options);
   for (auto& o : bound) {
     if (o.name == "dtype")
@@ -197,7 +197,7 @@ nlohmann::json classes_json(const std::vector<ClassCount>& counts, const std::ve
 }  // namespace
 
 ExitCode classify(const Words& words) {
-  Options options;
+  ClassifyRequest options;
   CommandLine line(
       "nextscale classify --classifier RUN|FILE --images DIR... [OPTIONS]",
       "Lets the small judge look at pictures: which share does it recognise as the class that was asked for? "
@@ -206,7 +206,7 @@ ExitCode classify(const Words& words) {
   line.add("Comparison with real pictures", reference_options(options.reference));
   line.add("Size of the comparison", bind_options(options.quality));
   add_loading(line, options.loading, Loads::tokenizer);
-  line.add("Machine", runtime_options(options.runtime));
+  line.add("Machine", classify_runtime_options(options.runtime));
   line.allow_positional("DIR", "further folders of --images");
   if (!line.parse(words)) {
     std::fputs(line.help().c_str(), stdout);

@@ -72,7 +72,7 @@ struct EvalTokenizerOptions {
   }
 };
 
-struct Request {
+struct EvalTokenizerRequest {
   EvalTokenizerOptions options;
   DataOptions data;
   StabilityOptions stability;
@@ -93,7 +93,7 @@ std::vector<BoundOption> data_options(DataOptions& options) {
   return rows;
 }
 
-bool read_request(const Words& words, Request& request) {
+bool read_request(const Words& words, EvalTokenizerRequest& request) {
   CommandLine line("nextscale eval-tokenizer --tokenizer FILE|RUN --data PATH [OPTIONS]",
                    "How near a tokenizer's reconstructions come, how its codes are used at each scale, and how many "
                    "tokens change when pictures hardly do.");
@@ -140,7 +140,7 @@ PictureDistance picture_distance(const EvalTokenizerOptions& options, int64_t si
 /// Runs the tokenizer over the pictures and collects what there is to say.
 class TokenizerEvaluation {
  public:
-  TokenizerEvaluation(Request& request, Tokenizer tokenizer, const DataParts& parts, c10::Device device,
+  TokenizerEvaluation(EvalTokenizerRequest& request, Tokenizer tokenizer, const DataParts& parts, c10::Device device,
                       c10::ScalarType dtype)
       : request_(request),
         tokenizer_(std::move(tokenizer)),
@@ -288,7 +288,7 @@ class TokenizerEvaluation {
             {"seed", request_.runtime.seed}};
   }
 
-  Request& request_;
+  EvalTokenizerRequest& request_;
   Tokenizer tokenizer_;
   const DataParts& parts_;
   const Dataset& set_;
@@ -306,7 +306,7 @@ class TokenizerEvaluation {
 }  // namespace
 
 ExitCode eval_tokenizer(const Words& words) {
-  Request request;
+  EvalTokenizerRequest request;
   if (!read_request(words, request)) return ExitCode::done;
   const StopOnSignal stop;
   set_threads(request.runtime.threads);

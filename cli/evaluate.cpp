@@ -50,7 +50,7 @@ struct EvaluateOptions {
   }
 };
 
-struct Request {
+struct EvaluateRequest {
   EvaluateOptions files;
   ScoringOptions scoring;
   MetricOptions metrics;
@@ -58,7 +58,7 @@ struct Request {
   RuntimeOptions runtime;
 };
 
-std::vector<BoundOption> runtime_options(RuntimeOptions& options) {
+std::vector<BoundOption> evaluate_runtime_options(RuntimeOptions& options) {
   auto bound = bind_options(options);
   for (auto& o : bound) {
     if (o.name == "dtype")
@@ -74,7 +74,7 @@ bool is_run(const fs::path& path) {
   return fs::is_directory(path / "checkpoints") || path.extension() == ".safetensors";
 }
 
-bool read_request(const Words& words, Request& request) {
+bool read_request(const Words& words, EvaluateRequest& request) {
   CommandLine line("nextscale evaluate --generated PATH|RUN --reference PATH [OPTIONS]",
                    "FID and its kin, as the field's tools compute them, with intervals and "
                    "with everything written down "
@@ -83,7 +83,7 @@ bool read_request(const Words& words, Request& request) {
   line.add("Scoring", bind_options(request.scoring));
   line.add("Metrics", bind_options(request.metrics));
   add_sampling(line, request.sampling);
-  line.add("Machine", runtime_options(request.runtime));
+  line.add("Machine", evaluate_runtime_options(request.runtime));
   if (!line.parse(words)) {
     std::fputs(line.help().c_str(), stdout);
     return false;
@@ -101,7 +101,7 @@ bool read_request(const Words& words, Request& request) {
   return true;
 }
 
-ExitCode score_files(Request& request, Scoring& scoring, const StopOnSignal& stop) {
+ExitCode score_files(EvaluateRequest& request, Scoring& scoring, const StopOnSignal& stop) {
   const auto pictures = open_picture_set(request.files.generated, request.scoring.crop());
   if (!scoring.read_reference(stop) || !scoring.read_generated(*pictures, stop)) return stop.exit_code();
   scoring.finish({.path = request.files.generated,
@@ -112,7 +112,7 @@ ExitCode score_files(Request& request, Scoring& scoring, const StopOnSignal& sto
   return ExitCode::done;
 }
 
-ExitCode score_run(Request& request, Scoring& scoring, const StopOnSignal& stop) {
+ExitCode score_run(EvaluateRequest& request, Scoring& scoring, const StopOnSignal& stop) {
   auto models = load_models(request.files.generated, request.files.tokenizer, request.files.raw, request.runtime,
                             request.sampling);
   const auto plan = plan_batches(request.sampling.choice, models.transformer->options().classes,
@@ -148,7 +148,7 @@ at::Tensor network_pictures(const at::Tensor& pictures, int64_t channels, c10::D
   return to_network_range(at::stack(all)).to(device);
 }
 
-ExitCode score_reconstructions(Request& request, Scoring& scoring, const StopOnSignal& stop) {
+ExitCode score_reconstructions(EvaluateRequest& request, Scoring& scoring, const StopOnSignal& stop) {
   auto hints = request.sampling.tokenizer_hints;
   auto tokenizer = load_tokenizer(request.files.reconstruct, request.files.raw, hints);
   const auto device = resolve_device(request.runtime.device);
@@ -201,7 +201,7 @@ ExitCode score_reconstructions(Request& request, Scoring& scoring, const StopOnS
 }  // namespace
 
 ExitCode evaluate(const Words& words) {
-  Request request;
+  EvaluateRequest request;
   if (!read_request(words, request)) return ExitCode::done;
   const StopOnSignal stop;
   set_threads(request.runtime.threads);

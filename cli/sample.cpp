@@ -74,7 +74,7 @@ struct SampleFiles {
 };
 
 /// Everything that was typed.
-struct Request {
+struct SampleRequest {
   SampleFiles files;
   ScoringOptions scoring;
   MetricOptions metrics;
@@ -82,7 +82,7 @@ struct Request {
   RuntimeOptions runtime;
 };
 
-bool read_request(const Words& words, Request& request) {
+bool read_request(const Words& words, SampleRequest& request) {
   CommandLine line(
       "nextscale sample --model FILE|RUN --tokenizer FILE|RUN --out DIR "
       "[OPTIONS]",
@@ -221,7 +221,7 @@ void sample_batch(const SampleBatch& batch, const std::vector<int64_t>& strip, M
 }  // namespace
 
 ExitCode sample(const Words& words) {
-  Request request;
+  SampleRequest request;
   if (!read_request(words, request)) return ExitCode::done;
   const auto& files = request.files;
   set_threads(request.runtime.threads);

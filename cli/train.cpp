@@ -45,7 +45,7 @@ struct TrainFiles {
   }
 };
 
-struct Options {
+struct TransformerRequest {
   TrainFiles files;
   DataOptions data;
   TransformerRecipe recipe = transformer_recipe("fast");
@@ -74,7 +74,7 @@ void require_same_tokenizer(const std::string& tokens, const std::string& tokeni
                  .got = cached_hash});
 }
 
-Material material_from_cache(Options& options) {
+Material material_from_cache(TransformerRequest& options) {
   Material out;
   auto cache = read_token_cache(options.files.tokens);
   if (!options.files.tokenizer.empty()) {
@@ -99,7 +99,7 @@ Material material_from_cache(Options& options) {
   return out;
 }
 
-Material material_from_pictures(Options& options) {
+Material material_from_pictures(TransformerRequest& options) {
   Material out;
   out.tokenizer = load_tokenizer(options.files.tokenizer, options.files.raw, options.hints);
   if (options.data.side == 0) options.data.side = out.tokenizer->options().picture_side();
@@ -114,14 +114,14 @@ Material material_from_pictures(Options& options) {
   return out;
 }
 
-TransformerRecipe choose_recipe(const CommandLine& line, const Options& options, int64_t picture_side) {
+TransformerRecipe choose_recipe(const CommandLine& line, const TransformerRequest& options, int64_t picture_side) {
   const auto& preset = options.files.preset;
   if (preset != "auto") return transformer_recipe(preset);
   if (line.given("depth")) return transformer_recipe(options.recipe.model.depth);
   return transformer_recipe(picture_side <= kLargestFastSide ? "fast" : "d16");
 }
 
-bool read_options(const Words& words, CommandLine& line, Options& options) {
+bool read_options(const Words& words, CommandLine& line, TransformerRequest& options) {
   line.add("Run", bind_options(options.files));
   line.add("Pictures (with --data)", bind_options(options.data));
   line.add("Transformer (defaults: --preset fast)", architecture_options(options.recipe.model));
@@ -147,7 +147,8 @@ bool read_options(const Words& words, CommandLine& line, Options& options) {
 }
 
 /// Everything that decides the weights, and under "call" what does not.
-nlohmann::json run_config(const Options& options, const Material& material, int64_t steps, c10::ScalarType dtype) {
+nlohmann::json run_config(const TransformerRequest& options, const Material& material, int64_t steps,
+                          c10::ScalarType dtype) {
   const auto& recipe = options.recipe;
   nlohmann::json config = {{"transformer", options_to_json(recipe.model)},
                            {"training", options_to_json(recipe.training)},
@@ -173,7 +174,7 @@ nlohmann::json run_config(const Options& options, const Material& material, int6
   return config;
 }
 
-ExitCode print_result(const Run& run) {
+ExitCode print_transformer_result(const Run& run) {
   const auto validation = run.result().value_or(nlohmann::json::object()).value("validation", nlohmann::json::object());
   if (validation.contains("loss")) {
     fmt::print("cross-entropy on held-out pictures: {:.3f} (training pictures {:.3f}), accuracy {:.1f} %\n",
@@ -189,7 +190,7 @@ ExitCode print_result(const Run& run) {
 }  // namespace
 
 ExitCode train(const Words& words) {
-  Options options;
+  TransformerRequest options;
   CommandLine line("nextscale train (--tokens FILE | --data PATH --tokenizer FILE|RUN) --run DIR [OPTIONS]",
                    "Trains the transformer to predict the token maps of pictures, scale by scale. Stopped and called "
                    "again in the same words, it goes on where it was.");
@@ -226,7 +227,7 @@ ExitCode train(const Words& words) {
   Run run(options.files.run, "transformer", config, {kCallKey}, command_text("train", words));
   if (run.finished()) {
     fmt::print("{}: finished before\n", run.directory().string());
-    return print_result(run);
+    return print_transformer_result(run);
   }
   TransformerTrainer trainer(
       recipe, std::move(source), steps, options.runtime.seed, device, dtype,
@@ -243,7 +244,7 @@ ExitCode train(const Words& words) {
     run.log_text(fmt::format("step {}: warning: {}", step, trainer.warning()));
   });
   if (code != ExitCode::done) return code;
-  if (run.finished()) return print_result(run);
+  if (run.finished()) return print_transformer_result(run);
   fmt::print("{}: not finished; the same command goes on\n", run.directory().string());
   return code;
 }

@@ -34,7 +34,7 @@ struct RunOptions {
   }
 };
 
-struct Options {
+struct ClassifierTrainingRequest {
   RunOptions run;
   DataOptions data;
   ClassifierOptions classifier;
@@ -45,7 +45,8 @@ struct Options {
 };
 
 /// Everything that decides the weights, and under "call" what does not.
-nlohmann::json run_config(const Options& options, const DataParts& parts, int64_t steps, c10::ScalarType dtype) {
+nlohmann::json run_config(const ClassifierTrainingRequest& options, const DataParts& parts, int64_t steps,
+                          c10::ScalarType dtype) {
   auto call = call_config(options.runtime, options.loop, options.data);
   call["preset"] = options.run.preset;
   call["quick_validation"] = options.training.quick_validation;
@@ -62,7 +63,7 @@ nlohmann::json run_config(const Options& options, const DataParts& parts, int64_
           {kCallKey, call}};
 }
 
-ExitCode print_result(const Run& run) {
+ExitCode print_classifier_result(const Run& run) {
   const auto result = run.result();
   const auto path = (run.directory() / "finished.json").string();
   if (!result || !result->contains("validation") || !result->at("validation").contains("accuracy") ||
@@ -77,7 +78,7 @@ ExitCode print_result(const Run& run) {
 }  // namespace
 
 ExitCode train_classifier(const Words& words) {
-  Options options;
+  ClassifierTrainingRequest options;
   CommandLine line(
       "nextscale train-classifier --data PATH --run DIR [OPTIONS]",
       "Trains the small judge: a classifier that says whether samples are recognised, and whose features give a "
@@ -133,7 +134,7 @@ ExitCode train_classifier(const Words& words) {
           command_text("train-classifier", words));
   if (run.finished()) {
     fmt::print("{}: finished before\n", run.directory().string());
-    return print_result(run);
+    return print_classifier_result(run);
   }
   const std::string about =
       fmt::format("classifier: {} classes of {} x {} pictures; {} steps of {} pictures; {}", parts.classes(),
@@ -142,7 +143,7 @@ ExitCode train_classifier(const Words& words) {
   run.log_text(about);
   const auto code = run_loop(run, trainer, options.loop, steps, stop, options.runtime.quiet);
   if (code != ExitCode::done) return code;
-  if (run.finished()) return print_result(run);
+  if (run.finished()) return print_classifier_result(run);
   fmt::print("{}: not finished; the same command goes on\n", run.directory().string());
   return code;
 }

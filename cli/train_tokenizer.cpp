@@ -36,7 +36,7 @@ struct TokenizerRunOptions {
   }
 };
 
-struct Options {
+struct TokenizerTrainingRequest {
   TokenizerRunOptions run;
   DataOptions data;
   TokenizerRecipe recipe = tokenizer_recipe("fast", 28, 1);
@@ -44,7 +44,7 @@ struct Options {
 };
 
 /// @returns false if help was asked for
-bool read_options(const Words& words, CommandLine& line, Options& options) {
+bool read_options(const Words& words, CommandLine& line, TokenizerTrainingRequest& options) {
   line.add("Run", bind_options(options.run));
   line.add("Pictures", bind_options(options.data));
   line.add("Tokenizer (defaults: --preset fast, 28 px)",
@@ -66,7 +66,7 @@ bool read_options(const Words& words, CommandLine& line, Options& options) {
 }
 
 /// Default < preset < command line.
-void choose_recipe(const CommandLine& line, const DataParts& parts, Options& options) {
+void choose_recipe(const CommandLine& line, const DataParts& parts, TokenizerTrainingRequest& options) {
   auto preset = options.run.preset;
   if (preset == "auto") preset = parts.side <= 64 ? "fast" : "paper";
   options.recipe = tokenizer_recipe(preset, parts.side, parts.channels);
@@ -78,7 +78,8 @@ void choose_recipe(const CommandLine& line, const DataParts& parts, Options& opt
 }
 
 /// Everything that decides the weights, and under "call" what does not.
-nlohmann::json run_config(Options& options, const DataParts& parts, int64_t steps, c10::ScalarType dtype) {
+nlohmann::json run_config(TokenizerTrainingRequest& options, const DataParts& parts, int64_t steps,
+                          c10::ScalarType dtype) {
   auto& recipe = options.recipe;
   auto call = call_config(options.runtime, recipe.loop, options.data);
   call["preset"] = options.run.preset;
@@ -111,7 +112,7 @@ ExitCode print_result(const Run& run, int64_t codes) {
 }  // namespace
 
 ExitCode train_tokenizer(const Words& words) {
-  Options options;
+  TokenizerTrainingRequest options;
   CommandLine line("nextscale train-tokenizer --data PATH --run DIR [OPTIONS]",
                    "Trains the multi-scale tokenizer on pictures: encoder, codebook and decoder. Stopped and called "
                    "again in the same words, it goes on where it was.");

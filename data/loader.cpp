@@ -29,12 +29,12 @@ constexpr int64_t kAhead = 2;   // batches that are made while one is used
 constexpr int64_t kChunk = 16;  // pictures that a worker takes at a time
 
 // What happens to a picture between the file and the network.
-struct View {
+struct PictureView {
   int64_t side, channels;
   bool resize, center;
   int64_t length;  // shorter side before the crop
 
-  View(const DataParts& parts, const DataOptions& options, bool training)
+  PictureView(const DataParts& parts, const DataOptions& options, bool training)
       : side(parts.side),
         channels(parts.channels),
         resize(parts.resize),
@@ -79,7 +79,7 @@ void write_network_range(const at::Tensor& picture, float* out) {
   }
 }
 
-Batch empty_batch(const View& view, int64_t size) {
+Batch empty_batch(const PictureView& view, int64_t size) {
   const at::TensorOptions integers(at::kLong);
   return {.pictures = at::empty({size, view.channels, view.side, view.side}, at::TensorOptions(at::kFloat)),
           .labels = at::empty({size}, integers),
@@ -103,7 +103,7 @@ struct Loader::Implementation {
   };
 
   std::shared_ptr<const Dataset> dataset;
-  View view;
+  PictureView view;
   bool hflip;
   int64_t batch_size, batches, worker_count;
   uint64_t seed;
@@ -239,7 +239,7 @@ Batch Loader::batch(int64_t step) { return implementation_->take(step); }
 Batch load_in_order(const Dataset& dataset, const DataParts& parts, const DataOptions& options, int64_t first,
                     int64_t count) {
   TORCH_CHECK(first >= 0 && count >= 0 && first + count <= dataset.size(), "pictures outside the data set");
-  const View view(parts, options, false);
+  const PictureView view(parts, options, false);
   auto batch = empty_batch(view, count);
   batch.indices.copy_(at::arange(first, first + count, at::TensorOptions(at::kLong)));
   const int64_t threads = std::clamp<int64_t>(options.workers, 1, (count + kChunk - 1) / kChunk + 1);
@@ -266,7 +266,7 @@ Batch load_in_order(const Dataset& dataset, const DataParts& parts, const DataOp
 
 at::Tensor load_training_view(const Dataset& dataset, const DataParts& parts, const DataOptions& options, int64_t index,
                               uint64_t view_seed, bool mirror) {
-  const View view(parts, options, true);
+  const PictureView view(parts, options, true);
   auto batch = empty_batch(view, 1);
   auto generator = make_generator(view_seed);
   write_network_range(view.cut(dataset, index, mirror, &generator), picture_at(batch, 0));

@@ -11,23 +11,23 @@
 namespace nextscale::formats {
 namespace {
 
-struct Decoder {
+struct JpegDecoder {
   jpeg_decompress_struct info{};
   jpeg_error_mgr errors{};
   std::jmp_buf jump{};
   char message[JMSG_LENGTH_MAX] = "";
   bool created = false;
 
-  Decoder();
-  ~Decoder() {
+  JpegDecoder();
+  ~JpegDecoder() {
     if (created) jpeg_destroy_decompress(&info);
   }
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
+  JpegDecoder(const JpegDecoder&) = delete;
+  JpegDecoder& operator=(const JpegDecoder&) = delete;
 };
 
 [[noreturn]] void stop(j_common_ptr info) {
-  auto* decoder = static_cast<Decoder*>(info->client_data);
+  auto* decoder = static_cast<JpegDecoder*>(info->client_data);
   info->err->format_message(info, decoder->message);
   std::longjmp(decoder->jump, 1);
 }
@@ -48,7 +48,7 @@ void judge(j_common_ptr info, int level) {
   }
 }
 
-Decoder::Decoder() {
+JpegDecoder::JpegDecoder() {
   info.err = jpeg_std_error(&errors);
   info.client_data = this;
   errors.error_exit = stop;
@@ -58,7 +58,7 @@ Decoder::Decoder() {
 
 // Runs libjpeg calls that may jump out; `calls` must own nothing that needs a destructor.
 template <class Calls>
-bool completes(Decoder& decoder, const Calls& calls) {
+bool completes(JpegDecoder& decoder, const Calls& calls) {
   if (setjmp(decoder.jump)) return false;
   calls();
   return true;
@@ -84,7 +84,7 @@ std::vector<uint8_t> rgb_from_inverted_cmyk(const std::vector<uint8_t>& cmyk) {
 }  // namespace
 
 Pixels decode_jpeg(const Request& request) {
-  Decoder decoder;
+  JpegDecoder decoder;
   auto& info = decoder.info;
   const auto* data = reinterpret_cast<const unsigned char*>(request.bytes.data());
   const bool header_read = completes(decoder, [&] {

@@ -10,32 +10,32 @@
 namespace nextscale::formats {
 namespace {
 
-struct Decoder {
+struct PngDecoder {
   png_structp png = nullptr;
   png_infop info = nullptr;
   std::span<const std::byte> left;
   char message[128] = "";
 
-  explicit Decoder(std::span<const std::byte> bytes);
-  ~Decoder() { png_destroy_read_struct(&png, &info, nullptr); }
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
+  explicit PngDecoder(std::span<const std::byte> bytes);
+  ~PngDecoder() { png_destroy_read_struct(&png, &info, nullptr); }
+  PngDecoder(const PngDecoder&) = delete;
+  PngDecoder& operator=(const PngDecoder&) = delete;
 };
 
 [[noreturn]] void stop(png_structp png, png_const_charp message) {
-  auto* decoder = static_cast<Decoder*>(png_get_error_ptr(png));
+  auto* decoder = static_cast<PngDecoder*>(png_get_error_ptr(png));
   std::strncpy(decoder->message, message, sizeof(decoder->message) - 1);
   png_longjmp(png, 1);
 }
 
 void read_bytes(png_structp png, png_bytep out, size_t count) {
-  auto* decoder = static_cast<Decoder*>(png_get_io_ptr(png));
+  auto* decoder = static_cast<PngDecoder*>(png_get_io_ptr(png));
   if (decoder->left.size() < count) png_error(png, "the file ends early");
   std::memcpy(out, decoder->left.data(), count);
   decoder->left = decoder->left.subspan(count);
 }
 
-Decoder::Decoder(std::span<const std::byte> bytes) : left(bytes) {
+PngDecoder::PngDecoder(std::span<const std::byte> bytes) : left(bytes) {
   png = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, stop, [](png_structp, png_const_charp) {});
   if (png) info = png_create_info_struct(png);
   if (!info) throw std::bad_alloc();
@@ -47,7 +47,7 @@ Decoder::Decoder(std::span<const std::byte> bytes) : left(bytes) {
 
 // Runs libpng calls that may jump out; `calls` must own nothing that needs a destructor.
 template <class Calls>
-bool completes(Decoder& decoder, const Calls& calls) {
+bool completes(PngDecoder& decoder, const Calls& calls) {
   if (setjmp(png_jmpbuf(decoder.png))) return false;
   calls();
   return true;
@@ -56,7 +56,7 @@ bool completes(Decoder& decoder, const Calls& calls) {
 }  // namespace
 
 Pixels decode_png(const Request& request) {
-  Decoder decoder(request.bytes);
+  PngDecoder decoder(request.bytes);
   if (!completes(decoder, [&] { png_read_info(decoder.png, decoder.info); })) refuse(request, "PNG", decoder.message);
   Pixels pixels{.height = png_get_image_height(decoder.png, decoder.info),
                 .width = png_get_image_width(decoder.png, decoder.info),

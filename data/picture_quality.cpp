@@ -40,9 +40,9 @@ at::Tensor windows(const at::Tensor& x, int64_t dim) {
   return sum;
 }
 
-/// (N, H, W, 3) -> (N, H, W, 1), by the formula: the fixed-point luma of decoders rounds some pixels otherwise, which
-/// moves SSIM by 4e-5.
-at::Tensor luma(const at::Tensor& pictures) {
+/// (N, H, W, 3) -> (N, H, W, 1), by the formula: the fixed-point formula_luma of decoders rounds some pixels otherwise,
+/// which moves SSIM by 4e-5.
+at::Tensor formula_luma(const at::Tensor& pictures) {
   const auto rgb = pictures.to(at::kDouble).unbind(3);
   return (rgb.at(0) * 0.299 + rgb.at(1) * 0.587 + rgb.at(2) * 0.114).round().unsqueeze(3);
 }
@@ -79,7 +79,7 @@ at::Tensor ssim(const at::Tensor& pictures, const at::Tensor& others) {
 }
 
 at::Tensor ssim_of_luma(const at::Tensor& pictures, const at::Tensor& others) {
-  return ssim(luma(pictures), luma(others));
+  return ssim(formula_luma(pictures), formula_luma(others));
 }
 
 }  // namespace nextscale

@@ -31,7 +31,7 @@ at::Tensor empty_prepared(const FeatureNetwork& network, int64_t count, int64_t 
 }
 
 /// A batch that threads are working on.
-struct Batch {
+struct PreparedBatch {
   int64_t first = 0, count = 0;
   at::Tensor prepared;
   std::vector<uint64_t> hashes;
@@ -43,7 +43,7 @@ struct Size {
 };
 
 void prepare_part(const Dataset& pictures, const FeatureNetwork& network, const Size& size, const std::string& first,
-                  Batch& batch, int64_t begin, int64_t end) {
+                  PreparedBatch& batch, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     const auto picture = pictures.picture(batch.first + i);
     if (picture.size(0) != size.height || picture.size(1) != size.width) {
@@ -56,9 +56,9 @@ void prepare_part(const Dataset& pictures, const FeatureNetwork& network, const 
   }
 }
 
-std::unique_ptr<Batch> begin_batch(const Dataset& pictures, const FeatureNetwork& network, const Size& size,
-                                   const ExtractionSettings& settings, int64_t first) {
-  auto batch = std::make_unique<Batch>();
+std::unique_ptr<PreparedBatch> begin_batch(const Dataset& pictures, const FeatureNetwork& network, const Size& size,
+                                           const ExtractionSettings& settings, int64_t first) {
+  auto batch = std::make_unique<PreparedBatch>();
   batch->first = first;
   batch->count = std::min(settings.batch, pictures.size() - first);
   batch->prepared = empty_prepared(network, batch->count, size.height, size.width);
@@ -162,7 +162,7 @@ std::optional<FeatureSet> extract(const Dataset& pictures, FeatureNetwork& netwo
   const auto first = pictures.picture(0);
   const Size size{first.size(0), first.size(1)};
   FeatureCollector collector(network, wanted, pictures.size());
-  std::deque<std::unique_ptr<Batch>> ahead;
+  std::deque<std::unique_ptr<PreparedBatch>> ahead;
   int64_t begun = 0;
   for (int64_t done = 0; done < pictures.size();) {
     while (begun < pictures.size() && ahead.size() <= kBatchesAhead) {

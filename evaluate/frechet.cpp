@@ -13,21 +13,21 @@
 namespace nextscale {
 namespace {
 
-constexpr const char* kWhere = "Fréchet distance";
+constexpr const char* kFrechet = "Fréchet distance";
 
 at::Tensor checked_rows(const at::Tensor& rows, int64_t least = 2) {
-  require_rows(rows, kWhere, least);
+  require_rows(rows, kFrechet, least);
   return rows.detach().to(at::kCPU, at::kDouble);
 }
 
 void require_width(int64_t expected, int64_t width) {
   if (width == expected) return;
-  throw failure({kWhere, "widths of the features differ", std::to_string(expected), std::to_string(width)});
+  throw failure({kFrechet, "widths of the features differ", std::to_string(expected), std::to_string(width)});
 }
 
 void require_two_rows(const FeatureStatistics& statistics) {
   if (!statistics.counted() || statistics.count() >= 2) return;
-  throw failure({kWhere, "too few rows", "at least 2", std::to_string(statistics.count())});
+  throw failure({kFrechet, "too few rows", "at least 2", std::to_string(statistics.count())});
 }
 
 /// Values above numerical noise. @param singular (r) descending or ascending, @param size largest side of the matrix
@@ -166,7 +166,7 @@ FrechetReference::FrechetReference(const FeatureStatistics& statistics) {
   const auto [values, vectors] = at::linalg_eigh(statistics.covariance());
   // Eigenvalues of a covariance below 0 are rounding, that of a file's float32 at worst.
   if (values[0].item<double>() < -1e-4 * values.abs().max().item<double>()) {
-    throw failure({.where = kWhere, .what = "the covariance has an eigenvalue below 0"});
+    throw failure({.where = kFrechet, .what = "the covariance has an eigenvalue below 0"});
   }
   mean_ = statistics.mean();
   root_ = vectors.t() * values.clamp_min(0).sqrt().unsqueeze(1);
@@ -202,7 +202,7 @@ FrechetDistance FrechetReference::distance(const FeatureStatistics& statistics) 
 }
 
 FrechetDistance frechet_distance(const at::Tensor& a, const at::Tensor& b) {
-  require_rows(b, kWhere, 2);
+  require_rows(b, kFrechet, 2);
   return FrechetReference(a).distance(b);
 }
 

@@ -13,7 +13,7 @@
 namespace nextscale {
 namespace {
 
-constexpr int64_t kRowsAtATime = 4096;
+constexpr int64_t kRowsOfStatistics = 4096;
 
 at::Tensor chosen(const at::Tensor& rows, const at::Tensor& indices) {
   return rows.index_select(0, indices.to(rows.device()));
@@ -21,7 +21,7 @@ at::Tensor chosen(const at::Tensor& rows, const at::Tensor& indices) {
 
 FeatureStatistics statistics_of(const at::Tensor& rows, const at::Tensor& indices) {
   FeatureStatistics found;
-  for (const auto& some : indices.split(kRowsAtATime)) found.add(chosen(rows, some));
+  for (const auto& some : indices.split(kRowsOfStatistics)) found.add(chosen(rows, some));
   return found;
 }
 

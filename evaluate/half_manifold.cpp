@@ -9,8 +9,8 @@
 namespace nextscale {
 namespace {
 
-constexpr int64_t kBlock = 10'000;     // ADM's: it decides what is done again in float32
-constexpr int64_t kRowsAtATime = 512;  // of a block, for memory
+constexpr int64_t kHalfBlock = 10'000;  // ADM's: it decides what is done again in float32
+constexpr int64_t kRowsOfBlock = 512;   // of a block, for memory
 
 /// max(|u|² - 2 u·v + |v|², 0) with every step in the type of the arguments but sums in float32.
 /// @param u (a, D), @param v (b, D) float16 or float32 @returns (a, b) float32
@@ -20,8 +20,8 @@ at::Tensor squared_distances(const at::Tensor& u, const at::Tensor& v) {
   const auto norms_u = norms(u), norms_v = norms(v);
   const auto wide_v = v.to(at::kFloat).t();  // (D, b)
   auto distances = at::empty({u.size(0), v.size(0)}, at::kFloat);
-  for (int64_t begin = 0; begin < u.size(0); begin += kRowsAtATime) {
-    const int64_t end = std::min(begin + kRowsAtATime, u.size(0));
+  for (int64_t begin = 0; begin < u.size(0); begin += kRowsOfBlock) {
+    const int64_t end = std::min(begin + kRowsOfBlock, u.size(0));
     const auto products = u.slice(0, begin, end).to(at::kFloat).mm(wide_v).to(type);
     distances.slice(0, begin, end)
         .copy_((norms_u.slice(0, begin, end).unsqueeze(1) - products * 2 + norms_v).clamp_min(0));
@@ -39,9 +39,9 @@ at::Tensor block_of_distances(const at::Tensor& u, const at::Tensor& v) {
 template <typename Done>
 at::Tensor radii_of(const at::Tensor& rows, int64_t k, const Done& done) {
   std::vector<at::Tensor> radii;
-  for (const auto& u : rows.split(kBlock)) {
+  for (const auto& u : rows.split(kHalfBlock)) {
     at::Tensor nearest;  // (a, k + 1) ascending
-    for (const auto& v : rows.split(kBlock)) {
+    for (const auto& v : rows.split(kHalfBlock)) {
       auto some = std::get<0>(block_of_distances(u, v).topk(std::min(k + 1, v.size(0)), 1, /*largest=*/false));
       if (nearest.defined()) some = at::cat({nearest, some}, 1);
       nearest = std::get<0>(some.topk(std::min(k + 1, some.size(1)), 1, /*largest=*/false));
@@ -66,10 +66,10 @@ Manifold compare_manifolds_in_half(const at::Tensor& generated, const at::Tensor
   const auto of_reference = radii_of(r, k, done), of_generated = radii_of(g, k, done);
   auto balls = at::zeros({n}, at::kLong);
   auto recalled = at::zeros({m}, at::kBool), covered = at::zeros({m}, at::kBool);
-  for (int64_t j = 0; j < m; j += kBlock) {
-    const int64_t j_end = std::min(j + kBlock, m);
-    for (int64_t i = 0; i < n; i += kBlock) {
-      const int64_t i_end = std::min(i + kBlock, n);
+  for (int64_t j = 0; j < m; j += kHalfBlock) {
+    const int64_t j_end = std::min(j + kHalfBlock, m);
+    for (int64_t i = 0; i < n; i += kHalfBlock) {
+      const int64_t i_end = std::min(i + kHalfBlock, n);
       const auto distances = block_of_distances(r.slice(0, j, j_end), g.slice(0, i, i_end));  // (references, generated)
       const auto in_reference = distances <= of_reference.slice(0, j, j_end).unsqueeze(1);
       balls.slice(0, i, i_end) += in_reference.sum(0);

@@ -15,7 +15,7 @@
 namespace nextscale {
 namespace {
 
-constexpr int64_t kRowsAtATime = 4096;
+constexpr int64_t kScoreRowsAtATime = 4096;
 constexpr int64_t kFewest = 20;  // rows below which an order says nothing
 
 struct Part {
@@ -48,8 +48,8 @@ std::vector<Part> parts_of_rows(int64_t rows, int64_t rows_a_part) {
 at::Tensor scores_of(const at::Tensor& logits, const Part& part, const at::Tensor& counts) {
   auto mean = at::zeros({counts.size(0), logits.size(1)}, at::kDouble);  // (r, classes)
   auto certainty = at::zeros({counts.size(0)}, at::kDouble);             // (r), mean of Σ p log p
-  for (int64_t begin = part.begin; begin < part.end; begin += kRowsAtATime) {
-    const int64_t end = std::min(begin + kRowsAtATime, part.end);
+  for (int64_t begin = part.begin; begin < part.end; begin += kScoreRowsAtATime) {
+    const int64_t end = std::min(begin + kScoreRowsAtATime, part.end);
     const auto weights =
         counts.slice(1, begin - part.begin, end - part.begin).to(at::kDouble) / static_cast<double>(part.count());
     const auto log_p = at::log_softmax(wide_rows(logits, begin, end), 1);  // (b, classes), finite

@@ -15,13 +15,13 @@
 namespace nextscale {
 namespace {
 
-constexpr int64_t kBlock = 2048;
-constexpr const char* kWhere = "kernel distance";
+constexpr int64_t kKernelBlock = 2048;
+constexpr const char* kKernelDistance = "kernel distance";
 
 void require_comparable(const at::Tensor& first, const at::Tensor& second) {
-  require_rows(first, std::string(kWhere) + ": first set", 2);
-  require_rows(second, std::string(kWhere) + ": second set", 2);
-  require_same_width(first, second, kWhere);
+  require_rows(first, std::string(kKernelDistance) + ": first set", 2);
+  require_rows(second, std::string(kKernelDistance) + ": second set", 2);
+  require_same_width(first, second, kKernelDistance);
 }
 
 /// (x·y/D + 1)³ of all pairs. @param x (a, D), @param y (b, D) float64 @returns (a, b)
@@ -33,10 +33,10 @@ at::Tensor kernel(const at::Tensor& x, const at::Tensor& y) {
 /// Kernel summed over all pairs of two sets.
 double sum_between(const at::Tensor& first, const at::Tensor& second) {
   double sum = 0;
-  for (int64_t i = 0; i < first.size(0); i += kBlock) {
-    const auto x = wide_rows(first, i, std::min(i + kBlock, first.size(0)));
-    for (int64_t j = 0; j < second.size(0); j += kBlock) {
-      sum += kernel(x, wide_rows(second, j, std::min(j + kBlock, second.size(0)))).sum().item<double>();
+  for (int64_t i = 0; i < first.size(0); i += kKernelBlock) {
+    const auto x = wide_rows(first, i, std::min(i + kKernelBlock, first.size(0)));
+    for (int64_t j = 0; j < second.size(0); j += kKernelBlock) {
+      sum += kernel(x, wide_rows(second, j, std::min(j + kKernelBlock, second.size(0)))).sum().item<double>();
     }
   }
   return sum;
@@ -45,12 +45,12 @@ double sum_between(const at::Tensor& first, const at::Tensor& second) {
 /// Kernel summed over ordered pairs of different rows of one set.
 double sum_within(const at::Tensor& rows) {
   double sum = 0;
-  for (int64_t i = 0; i < rows.size(0); i += kBlock) {
-    const auto x = wide_rows(rows, i, std::min(i + kBlock, rows.size(0)));
+  for (int64_t i = 0; i < rows.size(0); i += kKernelBlock) {
+    const auto x = wide_rows(rows, i, std::min(i + kKernelBlock, rows.size(0)));
     const auto own = kernel(x, x);
     sum += (own.sum() - own.trace()).item<double>();
-    for (int64_t j = i + kBlock; j < rows.size(0); j += kBlock) {
-      sum += 2 * kernel(x, wide_rows(rows, j, std::min(j + kBlock, rows.size(0)))).sum().item<double>();
+    for (int64_t j = i + kKernelBlock; j < rows.size(0); j += kKernelBlock) {
+      sum += 2 * kernel(x, wide_rows(rows, j, std::min(j + kKernelBlock, rows.size(0)))).sum().item<double>();
     }
   }
   return sum;
@@ -69,12 +69,12 @@ at::Tensor chosen(const at::Tensor& rows, const std::vector<int64_t>& indices) {
 }  // namespace
 
 std::vector<KernelSubset> kernel_subsets(int64_t n, int64_t m, const KernelDistanceOptions& options) {
-  if (options.subsets < 1) throw failure({kWhere, "subsets", "at least 1", std::to_string(options.subsets)});
+  if (options.subsets < 1) throw failure({kKernelDistance, "subsets", "at least 1", std::to_string(options.subsets)});
   const bool first_set_first = options.draws == KernelDraws::first_then_second;
   const int64_t size = first_set_first ? options.subset_size : std::min({n, m, options.subset_size});
-  if (size < 2) throw failure({kWhere, "rows of a subset", "at least 2", std::to_string(size)});
+  if (size < 2) throw failure({kKernelDistance, "rows of a subset", "at least 2", std::to_string(size)});
   if (std::min(n, m) < size) {
-    throw failure({kWhere, "too few rows for a subset", std::to_string(size), std::to_string(std::min(n, m))});
+    throw failure({kKernelDistance, "too few rows for a subset", std::to_string(size), std::to_string(std::min(n, m))});
   }
   std::mt19937 generator(options.seed);
   std::vector<KernelSubset> subsets(static_cast<size_t>(options.subsets));
@@ -112,7 +112,7 @@ Interval kernel_distance_interval(const at::Tensor& first, const at::Tensor& sec
   require_comparable(first, second);
   const int64_t fewest = std::min(first.size(0), second.size(0));
   if (parts < 2 || fewest < 2 * parts) {
-    throw failure({std::string(kWhere) + ": interval", "too few rows", "at least 2 in each of 2 parts or more",
+    throw failure({std::string(kKernelDistance) + ": interval", "too few rows", "at least 2 in each of 2 parts or more",
                    std::to_string(fewest) + " in " + std::to_string(parts)});
   }
   const auto of_first = random_groups(first.size(0), parts, derived_seed(seed, 0));

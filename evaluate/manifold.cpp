@@ -18,23 +18,23 @@
 namespace nextscale {
 namespace {
 
-constexpr int64_t kRowsAThread = 16;
+constexpr int64_t kManifoldRowsAThread = 16;
 constexpr int64_t kMostGroups = 64;        // bits of a mask
 constexpr int64_t kFurtherNeighbours = 8;  // beyond 2k: a row's k-th neighbour outside a group is nearly always known
-constexpr const char* kWhere = "precision and recall";
+constexpr const char* kPrecisionAndRecall = "precision and recall";
 
 using Radii = std::vector<double>;  // squared
 
 void require_neighbours(const std::string& set, int64_t rows, int64_t k) {
   if (k >= 1 && k < rows) return;
-  throw failure({std::string(kWhere) + ": " + set, "k is out of range",
+  throw failure({std::string(kPrecisionAndRecall) + ": " + set, "k is out of range",
                  "1 to " + std::to_string(rows - 1) + " for " + std::to_string(rows) + " rows", std::to_string(k)});
 }
 
 void require_sets(const at::Tensor& generated, const at::Tensor& reference, const ManifoldOptions& options) {
-  require_rows(generated, std::string(kWhere) + ": generated set", 2);
-  require_rows(reference, std::string(kWhere) + ": reference", 2);
-  require_same_width(reference, generated, kWhere);
+  require_rows(generated, std::string(kPrecisionAndRecall) + ": generated set", 2);
+  require_rows(reference, std::string(kPrecisionAndRecall) + ": reference", 2);
+  require_same_width(reference, generated, kPrecisionAndRecall);
   require_neighbours("generated set", generated.size(0), options.k);
   require_neighbours("reference", reference.size(0), options.k);
 }
@@ -123,7 +123,7 @@ class Tally {
         covered_by_(recalled_.size()) {}
 
   void add(const PairBlock& pairs) {
-    at::parallel_for(pairs.i_begin, pairs.i_end, kRowsAThread, [&](int64_t begin, int64_t end) {
+    at::parallel_for(pairs.i_begin, pairs.i_end, kManifoldRowsAThread, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) add_row(pairs, i);
     });
   }
@@ -264,7 +264,7 @@ ManifoldIntervals manifold_intervals(const at::Tensor& generated, const at::Tens
   const int64_t n = generated.size(0);
   if (groups < 2 || groups > std::min(kMostGroups, n) || n - (n + groups - 1) / groups <= options.k) {
     throw failure(
-        {std::string(kWhere) + ": interval", "groups of the generated set",
+        {std::string(kPrecisionAndRecall) + ": interval", "groups of the generated set",
          "2 to " + std::to_string(kMostGroups) + ", with more than " + std::to_string(options.k) + " rows outside each",
          std::to_string(groups) + " of " + std::to_string(n) + " rows"});
   }

@@ -13,7 +13,7 @@
 namespace nextscale {
 namespace {
 
-constexpr int64_t kBlock = 2048;  // rows of a side at a time
+constexpr int64_t kNeighbourBlock = 2048;  // rows of a side at a time
 
 /// @param samples, held_out (n) distances to the nearest training picture
 Memorisation compared(const at::Tensor& samples, const at::Tensor& held_out, double fraction) {
@@ -113,8 +113,8 @@ MemorisationReport memorisation_report(const at::Tensor& samples, const at::Tens
                                        const PairProgress& progress) {
   require_rows(training, "training pictures", 2);
   const TwoSearches searches(progress, samples.size(0), held_out.size(0), training.size(0));
-  const auto of_samples = nearest_neighbours(samples, training, 2, kBlock, searches.first());
-  const auto of_held_out = nearest_neighbours(held_out, training, 2, kBlock, searches.second());
+  const auto of_samples = nearest_neighbours(samples, training, 2, kNeighbourBlock, searches.first());
+  const auto of_held_out = nearest_neighbours(held_out, training, 2, kNeighbourBlock, searches.second());
   return report_of(of_samples, of_held_out.distances, options);
 }
 
@@ -125,8 +125,9 @@ MemorisationReport memorisation_report_within(const at::Tensor& samples, const a
   const int64_t count = std::min(most, training.size(0));
   const auto chosen = random_groups(training.size(0), 1, seed)[0].slice(0, 0, count);
   const TwoSearches searches(progress, samples.size(0), count, training.size(0));
-  const auto of_samples = nearest_neighbours(samples, training, 2, kBlock, searches.first());
-  const auto among = nearest_neighbours(training.index_select(0, chosen), training, 3, kBlock, searches.second());
+  const auto of_samples = nearest_neighbours(samples, training, 2, kNeighbourBlock, searches.first());
+  const auto among =
+      nearest_neighbours(training.index_select(0, chosen), training, 3, kNeighbourBlock, searches.second());
   // The first is the picture itself, or a copy of it, and as near as itself.
   return report_of(of_samples, among.distances.slice(1, 1, 3), options);
 }

@@ -12,7 +12,7 @@
 namespace nextscale {
 namespace {
 
-constexpr int64_t kRowsAtATime = 2048;
+constexpr int64_t kPairRowsAtATime = 2048;
 constexpr size_t kLanes = 16;  // sums side by side: wide enough for two vectors of eight
 
 NEXTSCALE_VECTORISED double squared_difference_of(const float* a, const float* b, int64_t width) {
@@ -64,8 +64,8 @@ PairRows::PairRows(const at::Tensor& rows, const at::Tensor& centre)
       host_(rows_.cpu().contiguous()),
       centre_(centre.to(rows_.device())),
       squares_(at::empty({rows.size(0)}, at::kDouble)) {
-  for (int64_t begin = 0; begin < count(); begin += kRowsAtATime) {
-    const int64_t end = std::min(begin + kRowsAtATime, count());
+  for (int64_t begin = 0; begin < count(); begin += kPairRowsAtATime) {
+    const int64_t end = std::min(begin + kPairRowsAtATime, count());
     squares_.slice(0, begin, end).copy_(block(begin, end).square_().sum(1));
   }
 }

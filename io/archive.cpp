@@ -21,7 +21,7 @@
 namespace nextscale {
 namespace {
 
-constexpr size_t kPieceBytes = size_t{1} << 18;
+constexpr size_t kArchivePieceBytes = size_t{1} << 18;
 constexpr size_t kMostPadding = size_t{64} << 20;  // zeros behind the end marker fill a record, usually of 10 kB
 
 /// What libarchive reads from: the bytes themselves, or gzip decompressed piece by piece. Our own GzipReader, because
@@ -31,7 +31,7 @@ class Source {
   Source(std::span<const std::byte> bytes, const std::string& where) : plain_(bytes), total_(bytes.size()) {
     if (!is_gzip(bytes)) return;
     gzip_.emplace(bytes, where);
-    buffer_.resize(kPieceBytes);
+    buffer_.resize(kArchivePieceBytes);
   }
 
   /// libarchive's callback. An exception must not pass through C: it is kept and thrown again behind it.
@@ -54,7 +54,7 @@ class Source {
   /// nothing if there is far more than padding
   std::optional<uint64_t> drain() {
     if (!gzip_) return total_;
-    for (size_t read = 0; read <= kMostPadding; read += kPieceBytes) {
+    for (size_t read = 0; read <= kMostPadding; read += kArchivePieceBytes) {
       if (next().empty()) return gzip_->position();
     }
     return {};

@@ -12,28 +12,28 @@ namespace nextscale {
 namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
-constexpr size_t kAlignment = 64;  // numpy's
+constexpr size_t kHeaderAlignment = 64;  // numpy's
 
 struct TypeRow {
   Dtype dtype;
   std::string_view code;  // behind the byte order
   std::string_view name;
 };
-constexpr std::array<TypeRow, 13> kTypes{{{Dtype::f64, "f8", "float64"},
-                                          {Dtype::f32, "f4", "float32"},
-                                          {Dtype::f16, "f2", "float16"},
-                                          {Dtype::bf16, "", "bfloat16"},
-                                          {Dtype::i64, "i8", "int64"},
-                                          {Dtype::i32, "i4", "int32"},
-                                          {Dtype::i16, "i2", "int16"},
-                                          {Dtype::i8, "i1", "int8"},
-                                          {Dtype::u64, "u8", "uint64"},
-                                          {Dtype::u32, "u4", "uint32"},
-                                          {Dtype::u16, "u2", "uint16"},
-                                          {Dtype::u8, "u1", "uint8"},
-                                          {Dtype::boolean, "b1", "bool"}}};
+constexpr std::array<TypeRow, 13> kNumpyTypes{{{Dtype::f64, "f8", "float64"},
+                                               {Dtype::f32, "f4", "float32"},
+                                               {Dtype::f16, "f2", "float16"},
+                                               {Dtype::bf16, "", "bfloat16"},
+                                               {Dtype::i64, "i8", "int64"},
+                                               {Dtype::i32, "i4", "int32"},
+                                               {Dtype::i16, "i2", "int16"},
+                                               {Dtype::i8, "i1", "int8"},
+                                               {Dtype::u64, "u8", "uint64"},
+                                               {Dtype::u32, "u4", "uint32"},
+                                               {Dtype::u16, "u2", "uint16"},
+                                               {Dtype::u8, "u1", "uint8"},
+                                               {Dtype::boolean, "b1", "bool"}}};
 
-const TypeRow& row(Dtype dtype) { return kTypes.at(static_cast<size_t>(dtype)); }
+const TypeRow& type_row(Dtype dtype) { return kNumpyTypes.at(static_cast<size_t>(dtype)); }
 
 struct Type {
   Dtype dtype;
@@ -46,7 +46,7 @@ Type type_of(const std::string& descr, const std::string& where) {
     throw failure({where, "holds pickled objects, which are never loaded", "numbers", descr});
   }
   const char order = text.empty() ? '\0' : text[0];
-  for (const auto& each : kTypes) {
+  for (const auto& each : kNumpyTypes) {
     if (each.code.empty() || text.empty() || text.substr(1) != each.code) continue;
     const bool one_byte = item_bytes(each.dtype) == 1;
     if (order == '<' || order == '>' || (order == '|' && one_byte)) return {each.dtype, order == '>' && !one_byte};
@@ -103,7 +103,7 @@ size_t header_bytes(ByteCursor& cursor, int version) {
 
 }  // namespace
 
-std::string_view numpy_name(Dtype dtype) { return row(dtype).name; }
+std::string_view numpy_name(Dtype dtype) { return type_row(dtype).name; }
 
 NpyArray parse_npy(const SharedBytes& file, const std::string& where) {
   if (!as_text(file.bytes).starts_with(kMagic)) {
@@ -145,7 +145,7 @@ NpyArray npy_array(NpyHeader header, const SharedBytes& values, const std::strin
 }
 
 std::string npy_header(Dtype dtype, std::span<const int64_t> shape, const std::string& where) {
-  if (row(dtype).code.empty()) {
+  if (type_row(dtype).code.empty()) {
     throw failure({where, "cannot be written: numpy has no such type", {}, std::string(numpy_name(dtype))});
   }
   if (shape.size() > 32) {  // numpy 1's limit
@@ -155,9 +155,9 @@ std::string npy_header(Dtype dtype, std::span<const int64_t> shape, const std::s
   for (const auto size : shape) sizes += fmt::format("{}{}", sizes.empty() ? "" : ", ", size);
   if (shape.size() == 1) sizes += ",";
   std::string header = fmt::format("{{'descr': '{}{}', 'fortran_order': False, 'shape': ({}), }}",
-                                   item_bytes(dtype) == 1 ? '|' : '<', row(dtype).code, sizes);
+                                   item_bytes(dtype) == 1 ? '|' : '<', type_row(dtype).code, sizes);
   const size_t before = kMagic.size() + 4;  // version and length
-  const size_t whole = (before + header.size() + 1 + kAlignment - 1) / kAlignment * kAlignment;
+  const size_t whole = (before + header.size() + 1 + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment;
   header.resize(whole - before - 1, ' ');
   header += '\n';
   std::string text(kMagic);

@@ -14,8 +14,8 @@
 namespace nextscale {
 namespace {
 
-constexpr uint64_t kAlignment = 64;  // as PyTorch's own, so that files can be mapped
-constexpr std::string_view kOrderedDict = "ccollections\nOrderedDict\n)R";
+constexpr uint64_t kStorageAlignment = 64;  // as PyTorch's own, so that files can be mapped
+constexpr std::string_view kOrderedDictCall = "ccollections\nOrderedDict\n)R";
 
 std::string little_endian(uint64_t value, int count) {
   std::string bytes;
@@ -53,13 +53,13 @@ std::string pickled_tensor(const SafetensorsShape& tensor, size_t key, int64_t b
   out += "((" + pickled("storage") + pickled_name(type.empty() ? kUntypedStorage : type);
   out += pickled(fmt::format("{}", key)) + pickled("cpu");
   out += pickled(type.empty() ? bytes : bytes / item_bytes(tensor.dtype)) + "tQ" + pickled(int64_t{0});
-  out += pickled_tuple(tensor.shape) + pickled_tuple(strides) + "\x89" + std::string(kOrderedDict);
+  out += pickled_tuple(tensor.shape) + pickled_tuple(strides) + "\x89" + std::string(kOrderedDictCall);
   if (type.empty()) out += pickled_name(torch_dtype_name(tensor.dtype));
   return out + "tR";
 }
 
 std::string pickled_state_dict(const std::vector<SafetensorsShape>& tensors, const std::string& where) {
-  std::string out = "\x80\x02" + std::string(kOrderedDict) + "(";
+  std::string out = "\x80\x02" + std::string(kOrderedDictCall) + "(";
   std::unordered_set<std::string_view> names;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const auto& name = tensors[i].name;
@@ -76,8 +76,8 @@ std::string pickled_state_dict(const std::vector<SafetensorsShape>& tensors, con
 PthWriter::PthWriter(const std::filesystem::path& path, std::vector<SafetensorsShape> tensors,
                      FileOperations& operations)
     : where_(path.string()), tensors_(std::move(tensors)), zip_(path, operations) {
-  zip_.add("archive/data.pkl", as_bytes(pickled_state_dict(tensors_, where_)), kAlignment);
-  zip_.add("archive/byteorder", as_bytes("little"), kAlignment);
+  zip_.add("archive/data.pkl", as_bytes(pickled_state_dict(tensors_, where_)), kStorageAlignment);
+  zip_.add("archive/byteorder", as_bytes("little"), kStorageAlignment);
 }
 
 void PthWriter::write(std::span<const std::byte> data) {
@@ -88,7 +88,7 @@ void PthWriter::write(std::span<const std::byte> data) {
     throw failure({where_ + ": " + tensor.name, "cannot be written: wrong size", fmt::format("{} bytes", bytes),
                    fmt::format("{} bytes", data.size())});
   }
-  zip_.add(fmt::format("archive/data/{}", next_), data, kAlignment);
+  zip_.add(fmt::format("archive/data/{}", next_), data, kStorageAlignment);
   ++next_;
 }
 
@@ -96,7 +96,7 @@ void PthWriter::finish() {
   if (next_ != tensors_.size()) {
     throw failure({where_ + ": " + tensors_[next_].name, "cannot be written: tensor was not given", {}, {}});
   }
-  zip_.add("archive/version", as_bytes("3\n"), kAlignment);
+  zip_.add("archive/version", as_bytes("3\n"), kStorageAlignment);
   zip_.finish();
 }
 

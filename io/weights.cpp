@@ -23,24 +23,24 @@ struct TypePair {
   Dtype dtype;
   at::ScalarType scalar;
 };
-constexpr std::array<TypePair, 13> kTypes{{{Dtype::f64, at::kDouble},
-                                           {Dtype::f32, at::kFloat},
-                                           {Dtype::f16, at::kHalf},
-                                           {Dtype::bf16, at::kBFloat16},
-                                           {Dtype::i64, at::kLong},
-                                           {Dtype::i32, at::kInt},
-                                           {Dtype::i16, at::kShort},
-                                           {Dtype::i8, at::kChar},
-                                           {Dtype::u64, at::kUInt64},
-                                           {Dtype::u32, at::kUInt32},
-                                           {Dtype::u16, at::kUInt16},
-                                           {Dtype::u8, at::kByte},
-                                           {Dtype::boolean, at::kBool}}};
+constexpr std::array<TypePair, 13> kTensorTypes{{{Dtype::f64, at::kDouble},
+                                                 {Dtype::f32, at::kFloat},
+                                                 {Dtype::f16, at::kHalf},
+                                                 {Dtype::bf16, at::kBFloat16},
+                                                 {Dtype::i64, at::kLong},
+                                                 {Dtype::i32, at::kInt},
+                                                 {Dtype::i16, at::kShort},
+                                                 {Dtype::i8, at::kChar},
+                                                 {Dtype::u64, at::kUInt64},
+                                                 {Dtype::u32, at::kUInt32},
+                                                 {Dtype::u16, at::kUInt16},
+                                                 {Dtype::u8, at::kByte},
+                                                 {Dtype::boolean, at::kBool}}};
 
-at::ScalarType scalar_type(Dtype dtype) { return kTypes.at(static_cast<size_t>(dtype)).scalar; }
+at::ScalarType scalar_type(Dtype dtype) { return kTensorTypes.at(static_cast<size_t>(dtype)).scalar; }
 
 Dtype file_type(const at::Tensor& tensor, const std::string& where, const std::string& format) {
-  for (const auto& each : kTypes) {
+  for (const auto& each : kTensorTypes) {
     if (each.scalar == tensor.scalar_type()) return each.dtype;
   }
   throw failure({where, "cannot be written: " + format + " has no such type", {}, at::toString(tensor.scalar_type())});

@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint64_t kFull = 0xFFFFFFFF, kFullShort = 0xFFFF;  // "see the zip64 field"
 constexpr uint64_t kFlags = 1 << 3 | 1 << 11;                // data descriptor, names are UTF-8
-constexpr uint64_t kPlain = 20, kZip64 = 45;                 // versions needed
+constexpr uint64_t kPlainVersion = 20, kZip64Version = 45;   // versions needed
 constexpr uint64_t kMadeBy = 3 << 8, kMode = 0100644;        // a regular file of Unix
 constexpr uint64_t kDate = 1 << 5 | 1;                       // 1980-01-01
 constexpr uint64_t kZip64Field = 1, kPaddingField = 0x4246;  // "FB", as PyTorch pads
@@ -51,7 +51,7 @@ std::string local_header(const std::string& name, uint64_t size, uint64_t offset
     extra.u16(kPaddingField).u16(padding).text(std::string(padding, '\0'));
   }
   Fields fields;
-  fields.u32(0x04034B50).u16(is_big(size) ? kZip64 : kPlain).u16(kFlags).u16(0).u16(0).u16(kDate).u32(0);
+  fields.u32(0x04034B50).u16(is_big(size) ? kZip64Version : kPlainVersion).u16(kFlags).u16(0).u16(0).u16(kDate).u32(0);
   fields.u32(is_big(size) ? kFull : 0).u32(is_big(size) ? kFull : 0).u16(name.size()).u16(extra.bytes.size());
   return fields.text(name).text(extra.bytes).bytes;
 }
@@ -67,7 +67,7 @@ std::string directory_header(const std::string& name, uint64_t size, uint64_t of
   if (is_big(size)) values.u64(size).u64(size);
   if (is_big(offset)) values.u64(offset);
   if (!values.bytes.empty()) extra.u16(kZip64Field).u16(values.bytes.size()).text(values.bytes);
-  const auto version = extra.bytes.empty() ? kPlain : kZip64;
+  const auto version = extra.bytes.empty() ? kPlainVersion : kZip64Version;
   Fields fields;
   fields.u32(0x02014B50).u16(kMadeBy | version).u16(version).u16(kFlags).u16(0).u16(0).u16(kDate).u32(crc);
   fields.u32(or_full(size)).u32(or_full(size)).u16(name.size()).u16(extra.bytes.size()).u16(0).u16(0).u16(0);
@@ -78,7 +78,7 @@ std::string end_of_directory(uint64_t count, uint64_t begin, uint64_t end) {
   const auto size = end - begin;
   Fields fields;
   if (count >= kFullShort || is_big(begin) || is_big(size)) {
-    fields.u32(0x06064B50).u64(44).u16(kMadeBy | kZip64).u16(kZip64).u32(0).u32(0).u64(count).u64(count);
+    fields.u32(0x06064B50).u64(44).u16(kMadeBy | kZip64Version).u16(kZip64Version).u32(0).u32(0).u64(count).u64(count);
     fields.u64(size).u64(begin).u32(0x07064B50).u32(0).u64(end).u32(1);
   }
   const auto shown = std::min(count, kFullShort);

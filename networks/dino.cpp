@@ -22,7 +22,7 @@
 namespace nextscale {
 namespace {
 
-constexpr const char* kWhere = "DINO";
+constexpr const char* kDino = "DINO";
 constexpr int64_t kMlpRatio = 4, kQuarters = 4;
 // ImageNet's, of RGB in [0, 1].
 constexpr std::array<double, 3> kMean{0.485, 0.456, 0.406}, kStd{0.229, 0.224, 0.225};
@@ -89,7 +89,7 @@ DinoImpl::DinoImpl(const DinoOptions& options) : options_(options) {
 torch::Tensor DinoImpl::tokens(const torch::Tensor& pictures) {
   const int64_t patch = options_.patch;
   if (pictures.size(2) % patch != 0 || pictures.size(3) % patch != 0) {
-    throw failure({kWhere, "the pictures' sides are no multiples of a patch's", std::to_string(patch) + " n",
+    throw failure({kDino, "the pictures' sides are no multiples of a patch's", std::to_string(patch) + " n",
                    shape_text(pictures.sizes())});
   }
   const auto patches = at_least_float32(proj_(pictures));  // (B, C, rows, columns)
@@ -141,13 +141,13 @@ std::optional<DinoCrop> draw_dino_crop(int64_t height, int64_t width, at::Genera
 
 torch::Tensor dino_prepare(const torch::Tensor& pictures, const std::optional<DinoCrop>& crop, int64_t side) {
   if (pictures.dim() != 4 || (pictures.size(1) != 3 && pictures.size(1) != 1)) {
-    throw failure({kWhere, "cannot take these pictures", "(B, 3 or 1, h, w)", shape_text(pictures.sizes())});
+    throw failure({kDino, "cannot take these pictures", "(B, 3 or 1, h, w)", shape_text(pictures.sizes())});
   }
   const int64_t height = pictures.size(2), width = pictures.size(3);
   auto x = at_least_float32(pictures);
   if (crop) {
     if (crop->top < 0 || crop->left < 0 || crop->top + side > height || crop->left + side > width) {
-      throw failure({kWhere, "the crop leaves the picture", "inside " + shape_text(pictures.sizes()),
+      throw failure({kDino, "the crop leaves the picture", "inside " + shape_text(pictures.sizes()),
                      shape_text(std::array{crop->top, crop->left})});
     }
     x = x.slice(2, crop->top, crop->top + side).slice(3, crop->left, crop->left + side);

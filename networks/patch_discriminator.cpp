@@ -11,7 +11,7 @@
 namespace nextscale {
 namespace {
 
-constexpr const char* kWhere = "PatchGAN discriminator";
+constexpr const char* kPatchGan = "PatchGAN discriminator";
 constexpr int64_t kKernel = 4, kPadding = 1;
 constexpr int64_t kWidest = 8;  // times the first width
 constexpr double kSlope = 0.2;
@@ -76,10 +76,10 @@ int64_t PatchDiscriminatorImpl::smallest_side() const {
 void PatchDiscriminatorImpl::check(at::IntArrayRef shape) const {
   const auto channels = std::to_string(options_.channels), side = std::to_string(smallest_side());
   if (shape.size() != 4 || shape[1] != options_.channels) {
-    throw failure({kWhere, "cannot take these pictures", "(B, " + channels + ", h, w)", shape_text(shape)});
+    throw failure({kPatchGan, "cannot take these pictures", "(B, " + channels + ", h, w)", shape_text(shape)});
   }
   if (std::min(shape[2], shape[3]) < smallest_side()) {
-    throw failure({kWhere, "the pictures are too small for one logit", "at least " + side + " x " + side,
+    throw failure({kPatchGan, "the pictures are too small for one logit", "at least " + side + " x " + side,
                    std::to_string(shape[2]) + " x " + std::to_string(shape[3])});
   }
 }

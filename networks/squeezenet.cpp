@@ -8,7 +8,7 @@
 namespace nextscale {
 namespace {
 
-constexpr int64_t kStemWidth = 64;
+constexpr int64_t kFirstWidth = 64;
 
 struct FireRow {
   int64_t index;  // among `features`
@@ -46,7 +46,7 @@ torch::Tensor FireImpl::forward(const torch::Tensor& x) {
 
 SqueezeNetImpl::SqueezeNetImpl() {
   const auto features = register_module("features", std::make_shared<torch::nn::Module>());
-  stem_ = features->register_module("0", torch::nn::Conv2d(torch::nn::Conv2dOptions(3, kStemWidth, 3).stride(2)));
+  stem_ = features->register_module("0", torch::nn::Conv2d(torch::nn::Conv2dOptions(3, kFirstWidth, 3).stride(2)));
   for (const auto& row : kFires) {
     fires_.push_back(features->register_module(std::to_string(row.index), Fire(row.options)));
   }
@@ -64,7 +64,7 @@ std::vector<torch::Tensor> SqueezeNetImpl::taps(const torch::Tensor& x) {
 }
 
 std::vector<int64_t> SqueezeNetImpl::widths() const {
-  std::vector<int64_t> widths{kStemWidth};
+  std::vector<int64_t> widths{kFirstWidth};
   for (const auto& row : kFires) {
     if (row.is_tap) widths.push_back(2 * row.options.expand);
   }

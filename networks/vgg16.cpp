@@ -8,17 +8,17 @@
 namespace nextscale {
 namespace {
 
-struct Stage {
+struct VggStage {
   int64_t depth, width;
 };
-constexpr std::array<Stage, 5> kStages{{{2, 64}, {2, 128}, {3, 256}, {3, 512}, {3, 512}}};
+constexpr std::array<VggStage, 5> kVggStages{{{2, 64}, {2, 128}, {3, 256}, {3, 512}, {3, 512}}};
 
 }  // namespace
 
 Vgg16Impl::Vgg16Impl() {
   const auto features = register_module("features", std::make_shared<torch::nn::Module>());
   int64_t index = 0, in = 3;
-  for (const auto& stage : kStages) {
+  for (const auto& stage : kVggStages) {
     auto& convolutions = stages_.emplace_back();
     for (int64_t i = 0; i < stage.depth; ++i) {
       const torch::nn::Conv2d convolution(torch::nn::Conv2dOptions(in, stage.width, 3).padding(1));
@@ -44,7 +44,7 @@ std::vector<torch::Tensor> Vgg16Impl::taps(const torch::Tensor& x) {
 
 std::vector<int64_t> Vgg16Impl::widths() const {
   std::vector<int64_t> widths;
-  for (const auto& stage : kStages) widths.push_back(stage.width);
+  for (const auto& stage : kVggStages) widths.push_back(stage.width);
   return widths;
 }
 

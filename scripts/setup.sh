@@ -61,6 +61,9 @@ install_torch() {
 
 build() {  # build TARGET… : into build/
   local configure=(cmake --preset release -S "$root")
+  # From nothing, files are compiled in groups, since LibTorch's headers are most of a file's time; a folder that is
+  # there keeps its way, so that who edits has single files.
+  [ -e "$root/build/CMakeCache.txt" ] || configure+=(-DCMAKE_UNITY_BUILD=ON)
   [ -n "${LIBTORCH_ROOT:-}" ] && configure+=("-DLIBTORCH_ROOT=$LIBTORCH_ROOT")
   (cd "$root" && "${configure[@]}" >/dev/null && cmake --build build --target "$@")
 }

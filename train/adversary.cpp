@@ -22,7 +22,7 @@ namespace {
 
 constexpr int64_t kReportsBeforeANote = 20;
 constexpr double kNearlyAlways = 0.95;
-constexpr const char* kSkipped = "d_skipped_steps";
+constexpr const char* kSkippedByDiscriminator = "d_skipped_steps";
 
 int64_t share_of(int64_t steps, double share) { return std::llround(share * static_cast<double>(steps)); }
 
@@ -43,10 +43,6 @@ std::shared_ptr<Discriminator> made(const AdversaryOptions& options, const Adver
                                                  norm_kind(options.discriminator_norm, setting.batch));
 }
 
-bool decays(const std::string& name, const torch::Tensor& parameter) {
-  return tokenizer_parameter_decays(name, parameter);
-}
-
 }  // namespace
 
 Adversary::Adversary(const AdversaryOptions& options, const AdversarySetting& setting)
@@ -64,7 +60,7 @@ Adversary::Adversary(const AdversaryOptions& options, const AdversarySetting& se
   // Drawn on the CPU whatever the device, so that a seed means the same weights everywhere.
   network_->initialise(purpose_generator(setting.seed, Purpose::discriminator_weights));
   network_->to(setting.device);
-  optimizer_ = std::make_unique<AdamW>(named_parameters(*network_), setting.moments, decays);
+  optimizer_ = std::make_unique<AdamW>(named_parameters(*network_), setting.moments, tokenizer_parameter_decays);
 }
 
 double Adversary::ramp(int64_t step) const {
@@ -149,7 +145,7 @@ void Adversary::learn(const torch::Tensor& real, const torch::Tensor& decoded, i
   means_.add("d_accuracy_real", right.real);
   means_.add("d_accuracy_fake", right.fake);
   means_.add("d_grad_norm", norm);
-  means_.add(kSkipped, broken);
+  means_.add(kSkippedByDiscriminator, broken);
 }
 
 std::map<std::string, double> Adversary::numbers() { return means_.take(); }
@@ -166,7 +162,7 @@ std::vector<std::string> Adversary::notes(const std::map<std::string, double>& n
     in_a_row = alarming ? in_a_row + 1 : 0;
     if (in_a_row == reports) said.push_back(text);
   };
-  note("skipped", value(kSkipped) > 0, 1,
+  note("skipped", value(kSkippedByDiscriminator) > 0, 1,
        "steps of the discriminator are left out because its loss or gradient is not finite (d_skipped_steps counts "
        "them); a lower --discriminator-lr, --lecam 0.001 or --dtype float32 may help");
   note("exploding", setting_.clip > 0 && value("d_grad_norm") > 100 * setting_.clip, 3,

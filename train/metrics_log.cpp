@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -66,6 +67,10 @@ void append_line(const std::filesystem::path& path, const std::string& line, Fil
     written += static_cast<size_t>(count);
   }
   if (file.close() != 0) throw system_failure(path, "cannot be written", errno);
+}
+
+std::string with_scale(std::string_view name, const MapSize& map) {
+  return fmt::format("{}_{}x{}", name, map.height, map.width);
 }
 
 std::vector<nlohmann::json> read_metrics(const std::filesystem::path& path) {

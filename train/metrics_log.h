@@ -7,6 +7,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "nextscale/base/scales.h"
 #include "nextscale/io/file_operations.h"
 
 namespace nextscale {
@@ -16,6 +17,9 @@ namespace nextscale {
 /// @throws Error failure naming the file, e.g. when the disk is full
 void append_line(const std::filesystem::path& path, const std::string& line,
                  FileOperations& operations = system_files());
+
+/// The name of a number that each scale has: "loss_2x2".
+std::string with_scale(std::string_view name, const MapSize& map);
 
 /// Lines of a metrics.jsonl in order, one per step and kind: torn lines are skipped, and where a resumed run wrote a
 /// step again the later line holds. Empty if there is no file.

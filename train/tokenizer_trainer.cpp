@@ -43,10 +43,6 @@ CodebookTrainingOptions codebook_options(const TokenizerTrainingOptions& trainin
   return options;
 }
 
-bool decays(const std::string& name, const torch::Tensor& parameter) {
-  return tokenizer_parameter_decays(name, parameter);
-}
-
 }  // namespace
 
 TokenizerTrainer::TokenizerTrainer(const TokenizerRecipe& recipe, const DataParts& parts, const DataOptions& data,
@@ -70,7 +66,8 @@ TokenizerTrainer::TokenizerTrainer(const TokenizerRecipe& recipe, const DataPart
   if (training.codebook_decay > 0) tokenizer_->quantizer()->codebook().set_requires_grad(false);
   codebook_ = std::make_unique<CodebookTraining>(tokenizer_->quantizer(), codebook_options(training));
   optimizer_ = std::make_unique<AdamW>(named_parameters(*tokenizer_),
-                                       AdamWOptions{.beta1 = training.beta1, .beta2 = training.beta2}, decays);
+                                       AdamWOptions{.beta1 = training.beta1, .beta2 = training.beta2},
+                                       tokenizer_parameter_decays);
   if (training.ema > 0) ema_.emplace(*tokenizer_, training.ema, EmaWarmup::in_pairs);
   tokenizer_->set_checkpointing(training.checkpoint_activations);
   if (training.perceptual > 0) {

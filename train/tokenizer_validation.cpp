@@ -7,6 +7,7 @@
 
 #include "nextscale/base/runtime.h"
 #include "nextscale/data/picture_quality.h"
+#include "nextscale/train/metrics_log.h"
 #include "nextscale/train/pictures.h"
 #include "nextscale/train/previews.h"
 #include "nextscale/train/token_source.h"
@@ -22,10 +23,6 @@ constexpr double kSettledShare = 0.1;  // of the steps after the start of the co
 /// Peak signal-to-noise ratio of each picture in dB; pictures span 2. (N)
 torch::Tensor psnr(const torch::Tensor& decoded, const torch::Tensor& pictures) {
   return nextscale::psnr(decoded.clamp(-1, 1), pictures, 2);
-}
-
-std::string with_scale(const char* name, const MapSize& map) {
-  return fmt::format("{}_{}x{}", name, map.height, map.width);
 }
 
 /// Sums over validation's pictures.

@@ -10,6 +10,7 @@
 #include "nextscale/base/random.h"
 #include "nextscale/base/runtime.h"
 #include "nextscale/io/weights.h"
+#include "nextscale/train/metrics_log.h"
 #include "nextscale/train/seeds.h"
 
 namespace nextscale {
@@ -18,10 +19,6 @@ namespace {
 // Logits that may be alive at once in validation.
 constexpr int64_t kLogitsAtOnce = int64_t{1} << 24;
 
-std::string with_scale(const char* name, const MapSize& map) {
-  return fmt::format("{}_{}x{}", name, map.height, map.width);
-}
-
 /// Of each token: cross-entropy in nats (no smoothing) and whether the likeliest code is right.
 struct PerToken {
   torch::Tensor loss, right;  // (B, L) float32
@@ -29,10 +26,6 @@ struct PerToken {
 PerToken per_token(const torch::Tensor& logits, const torch::Tensor& tokens) {
   const auto loss = at::cross_entropy_loss(logits.flatten(0, 1), tokens.flatten(), {}, at::Reduction::None);
   return {loss.view_as(tokens), logits.argmax(-1).eq(tokens).to(at::kFloat)};
-}
-
-bool decays(const std::string& name, const torch::Tensor& parameter) {
-  return transformer_parameter_decays(name, parameter);
 }
 
 }  // namespace
@@ -74,7 +67,8 @@ TransformerTrainer::TransformerTrainer(const TransformerRecipe& recipe, std::uni
   const auto& training = recipe_.training;
   transformer_->set_checkpointing(training.checkpoint_activations);
   optimizer_ = std::make_unique<AdamW>(named_parameters(*transformer_),
-                                       AdamWOptions{.beta1 = training.beta1, .beta2 = training.beta2}, decays);
+                                       AdamWOptions{.beta1 = training.beta1, .beta2 = training.beta2},
+                                       transformer_parameter_decays);
   // Sums of several passes' gradients would lose bits in bfloat16.
   if (device.is_cpu() && dtype == at::kBFloat16 && training.accumulate == 1) {
     optimizer_->use_rounded(transformer_->round_for_training(dtype));

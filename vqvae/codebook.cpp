@@ -63,16 +63,16 @@ at::Tensor by_blocks(const at::Tensor& vectors, int64_t codes, const Search& sea
   return out;
 }
 
-at::Tensor unit_rows(const at::Tensor& x) {
-  return torch::nn::functional::normalize(x, torch::nn::functional::NormalizeFuncOptions().dim(1));
-}
-
 double perplexity_of(const at::Tensor& counts) {
   const auto p = counts.to(at::kDouble) / counts.sum().clamp_min(1);
   return std::exp(-at::xlogy(p, p).sum().item<double>());
 }
 
 }  // namespace
+
+at::Tensor unit_rows(const at::Tensor& x) {
+  return torch::nn::functional::normalize(x, torch::nn::functional::NormalizeFuncOptions().dim(1));
+}
 
 at::Tensor nearest_codes(const at::Tensor& vectors, const at::Tensor& codebook, bool cosine) {
   const at::NoGradGuard no_grad;

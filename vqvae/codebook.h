@@ -14,6 +14,9 @@ namespace nextscale {
 /// @param vectors (N, Cvae) @param codebook (V, Cvae) @returns (N) int64
 at::Tensor nearest_codes(const at::Tensor& vectors, const at::Tensor& codebook, bool cosine);
 
+/// Each row at length one. @param x (N, C)
+at::Tensor unit_rows(const at::Tensor& x);
+
 /// A fresh codebook: uniform within 1 / (36 sqrt(Cvae)), small against features of width one, so that all codes stay in
 /// reach while they grow (FoundationVision/vaex).
 void start_codebook_uniform(at::Tensor codebook, at::Generator& generator);

@@ -10,7 +10,6 @@
 #include <ATen/ops/randperm.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
-#include <torch/nn/functional/normalization.h>
 
 #include "nextscale/base/error.h"
 #include "nextscale/vqvae/codebook.h"
@@ -20,10 +19,6 @@ namespace {
 
 // Below this a running count says nothing any more, and sum / count is a quotient of roundings.
 constexpr double kSmallestCount = 1e-3;
-
-at::Tensor unit_rows(const at::Tensor& x) {
-  return torch::nn::functional::normalize(x, torch::nn::functional::NormalizeFuncOptions().dim(1));
-}
 
 // Indices are drawn on the CPU and moved, so that a GPU run draws the same.
 at::Tensor random_rows(const at::Tensor& vectors, int64_t count, at::Generator& generator) {

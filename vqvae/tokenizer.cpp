@@ -11,9 +11,6 @@
 namespace nextscale {
 namespace {
 
-// Channels-last convolutions need no reordering around them, and norm_silu has its fast form there.
-constexpr auto kOrder = at::MemoryFormat::ChannelsLast;
-
 ConvStackOptions stack(const TokenizerOptions& options, int64_t res_blocks) {
   return {.picture_channels = options.channels * options.space_to_depth * options.space_to_depth,
           .z_channels = options.quantizer.code_width,
@@ -103,7 +100,8 @@ torch::Tensor TokenizerImpl::features(const torch::Tensor& pictures) {
   }
   const int64_t block = options_.space_to_depth;
   const auto folded = block > 1 ? at::pixel_unshuffle(pictures, block) : pictures;  // (B, channels * block^2, …)
-  return quant_conv_(encoder_(folded.contiguous(kOrder))).to(at::kFloat);
+  // Channels-last convolutions need no reordering around them, and norm_silu has its fast form there.
+  return quant_conv_(encoder_(folded.contiguous(at::MemoryFormat::ChannelsLast))).to(at::kFloat);
 }
 
 torch::Tensor TokenizerImpl::encode(const torch::Tensor& pictures) {
@@ -112,7 +110,7 @@ torch::Tensor TokenizerImpl::encode(const torch::Tensor& pictures) {
 }
 
 torch::Tensor TokenizerImpl::decode_raw(const torch::Tensor& f_hat) {
-  const auto folded = decoder_(post_quant_conv_(f_hat.contiguous(kOrder))).to(at::kFloat);
+  const auto folded = decoder_(post_quant_conv_(f_hat.contiguous(at::MemoryFormat::ChannelsLast))).to(at::kFloat);
   const int64_t block = options_.space_to_depth;
   return block > 1 ? at::pixel_shuffle(folded, block) : folded;
 }

@@ -70,7 +70,7 @@ build() {  # build PREFIX TARGET…
   shift
   libtorch=$(find_libtorch)
   cmake -S "$root" -B "$work" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$prefix" -DLIBTORCH_ROOT="$libtorch" \
-    -DNEXTSCALE_BENCH=ON "-DPython3_EXECUTABLE=$(command -v "$python")" || return 1
+    -DNEXTSCALE_BENCH=ON -DCMAKE_UNITY_BUILD=ON "-DPython3_EXECUTABLE=$(command -v "$python")" || return 1
   cmake --build "$work" -j "${NEXTSCALE_JOBS:-$(jobs_that_fit)}" --target "$@"
 }
 

@@ -18,7 +18,7 @@ namespace {
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
-constexpr int64_t kSide = 16;
+constexpr int64_t kPictureSide = 16;
 
 std::string big_endian(uint32_t value) {
   return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
@@ -28,15 +28,15 @@ std::string big_endian(uint32_t value) {
 /// Squares on a dark ground in MNIST's format; class 1 has them on the right.
 void write_idx(const std::filesystem::path& folder, const std::string& part, uint32_t count) {
   std::string images("\0\0\x08\x03", 4), labels("\0\0\x08\x01", 4);
-  images += big_endian(count) + big_endian(kSide) + big_endian(kSide);
+  images += big_endian(count) + big_endian(kPictureSide) + big_endian(kPictureSide);
   labels += big_endian(count);
   uint64_t state = count;
   for (uint32_t i = 0; i < count; ++i) {
-    std::string picture(kSide * kSide, '\x14');
+    std::string picture(kPictureSide * kPictureSide, '\x14');
     const auto draw = [&](uint64_t below) { return (state = derived_seed(state, i)) % below; };
     const auto top = draw(8), left = draw(4) + (i % 2) * 6, side = 3 + draw(4), bright = 120 + draw(130);
     for (uint64_t y = top; y < top + side; ++y) {
-      for (uint64_t x = left; x < left + side; ++x) picture[y * kSide + x] = static_cast<char>(bright);
+      for (uint64_t x = left; x < left + side; ++x) picture[y * kPictureSide + x] = static_cast<char>(bright);
     }
     images += picture;
     labels += static_cast<char>(i % 2);

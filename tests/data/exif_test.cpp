@@ -55,12 +55,12 @@ std::string webp_with_exif(const std::string& structure) {
 int orientation_of(const std::string& file) { return exif_orientation(as_bytes(file)); }
 
 /// Different in all corners, and smooth, as JPEG keeps it nearly.
-at::Tensor test_picture() {
+at::Tensor gradient() {
   const auto y = at::arange(24).view({-1, 1, 1}).mul(7), x = at::arange(40).view({1, -1, 1}).mul(2);
   return (y + x + at::arange(3).view({1, 1, 3}).mul(3)).to(at::kByte).contiguous();
 }
 
-std::string encoded(const at::Tensor& picture, const std::string& extension) {
+std::string encoded_colour(const at::Tensor& picture, const std::string& extension) {
   const auto bgr = picture.flip(2).contiguous();
   const cv::Mat mat(static_cast<int>(bgr.size(0)), static_cast<int>(bgr.size(1)), CV_8UC3, bgr.data_ptr());
   std::vector<uint8_t> file;
@@ -69,7 +69,7 @@ std::string encoded(const at::Tensor& picture, const std::string& extension) {
 }
 
 TEST(Exif, OrientationIsReadFromJpegPngAndWebpInBothByteOrders) {
-  const auto jpeg = encoded(test_picture(), ".jpg"), png = encoded(test_picture(), ".png");
+  const auto jpeg = encoded_colour(gradient(), ".jpg"), png = encoded_colour(gradient(), ".png");
   EXPECT_EQ(orientation_of(jpeg), 1);
   EXPECT_EQ(orientation_of(png), 1);
   for (int orientation = 1; orientation <= 8; ++orientation) {
@@ -85,7 +85,7 @@ TEST(Exif, OrientationIsReadFromJpegPngAndWebpInBothByteOrders) {
 }
 
 TEST(Exif, WhatIsDamagedOrInvalidIsAsStored) {
-  const auto jpeg = encoded(test_picture(), ".jpg");
+  const auto jpeg = encoded_colour(gradient(), ".jpg");
   for (const uint64_t orientation : {0, 9, 255, 65535}) {
     EXPECT_EQ(orientation_of(with_exif_jpeg(jpeg, tiff(orientation))), 1);
   }
@@ -106,8 +106,9 @@ TEST(Exif, WhatIsDamagedOrInvalidIsAsStored) {
 
 RC_GTEST_PROP(Exif, ChangedAndCutBytesEndInAnOrientation, ()) {
   const auto structure = tiff(6, *rc::gen::arbitrary<bool>());
-  auto file = *rc::gen::element(with_exif_jpeg(encoded(test_picture(), ".jpg"), structure),
-                                with_exif_png(encoded(test_picture(), ".png"), structure), webp_with_exif(structure));
+  auto file =
+      *rc::gen::element(with_exif_jpeg(encoded_colour(gradient(), ".jpg"), structure),
+                        with_exif_png(encoded_colour(gradient(), ".png"), structure), webp_with_exif(structure));
   for (int i = *rc::gen::inRange(0, 4); i > 0; --i) {
     file[*rc::gen::inRange<size_t>(0, std::min<size_t>(file.size(), 120))] = *rc::gen::arbitrary<char>();
   }
@@ -156,7 +157,7 @@ std::string tiff_picture(const at::Tensor& picture, uint64_t orientation, bool b
 }
 
 TEST(Exif, TiffPicturesAreSeenUprightAskedForOrNot) {
-  const auto stored = test_picture();
+  const auto stored = gradient();
   for (int orientation = 1; orientation <= 8; ++orientation) {
     const auto seen = upright(stored, orientation);
     for (const bool big_endian : {false, true}) {
@@ -170,9 +171,9 @@ TEST(Exif, TiffPicturesAreSeenUprightAskedForOrNot) {
 }
 
 TEST(Exif, IsAppliedOnlyWhereAskedForAndSizesFollow) {
-  const auto picture = test_picture();
+  const auto picture = gradient();
   for (const auto* extension : {".jpg", ".png"}) {
-    const auto plain = encoded(picture, extension);
+    const auto plain = encoded_colour(picture, extension);
     const auto stored = decode_picture(as_bytes(plain), 3, "x");
     const auto file = extension == std::string(".jpg") ? with_exif_jpeg(plain, tiff(6)) : with_exif_png(plain, tiff(6));
     EXPECT_TRUE(all_close(decode_picture(as_bytes(file), 3, "x"), stored));

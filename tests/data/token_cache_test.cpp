@@ -35,7 +35,7 @@ TokenCache small_cache() {
   return cache;
 }
 
-std::string complaint(const std::filesystem::path& path) {
+std::string cache_complaint(const std::filesystem::path& path) {
   try {
     read_token_cache(path);
   } catch (const Error& e) {
@@ -117,7 +117,7 @@ TEST(TokenCache, WhatATrainerCouldNotUseIsNeitherWrittenNorRead) {
     }
     write_weights(folder / "u", other);
     if (cache.views == 2 && !cache.class_names.empty() && cache.quantizer.size() == 2) {
-      EXPECT_NE(complaint(folder / "u").find(expected), std::string::npos) << complaint(folder / "u");
+      EXPECT_NE(cache_complaint(folder / "u").find(expected), std::string::npos) << cache_complaint(folder / "u");
     }
   }
 }
@@ -132,10 +132,10 @@ TEST(TokenCache, AChangedTokenInsideTheCodebookIsNoticed) {
   ASSERT_NE(at, std::string::npos);
   bytes[at] = 5;
   testing::write_file(folder / "t", bytes);
-  EXPECT_NE(complaint(folder / "t").find("content does not fit its hash"), std::string::npos)
-      << complaint(folder / "t");
+  EXPECT_NE(cache_complaint(folder / "t").find("content does not fit its hash"), std::string::npos)
+      << cache_complaint(folder / "t");
   testing::write_file(folder / "t", bytes.substr(0, bytes.size() - 8));
-  EXPECT_NE(complaint(folder / "t"), "");
+  EXPECT_NE(cache_complaint(folder / "t"), "");
 }
 
 TEST(TokenCache, ChangedBytesEndInACacheOrAnError) {
@@ -146,7 +146,7 @@ TEST(TokenCache, ChangedBytesEndInACacheOrAnError) {
   int refused = 0;
   for (int i = 0; i < 2000; ++i) {
     testing::write_file(folder / "u", testing::mutated(bytes, random));
-    refused += complaint(folder / "u").empty() ? 0 : 1;
+    refused += cache_complaint(folder / "u").empty() ? 0 : 1;
   }
   EXPECT_GT(refused, 1800);  // the hash sees nearly everything that is not refused before
 }
@@ -154,9 +154,10 @@ TEST(TokenCache, ChangedBytesEndInACacheOrAnError) {
 TEST(TokenCache, OtherFilesAreRefused) {
   const TemporaryDirectory folder;
   write_weights(folder / "t", {.tensors = {{"x", at::ones({2})}}, .metadata = {{"format", "nextscale.tokenizer"}}});
-  EXPECT_NE(complaint(folder / "t").find("nextscale.tokens"), std::string::npos) << complaint(folder / "t");
+  EXPECT_NE(cache_complaint(folder / "t").find("nextscale.tokens"), std::string::npos) << cache_complaint(folder / "t");
   write_weights(folder / "t", {.tensors = {{"x", at::ones({2})}}, .metadata = {{"format", "nextscale.tokens"}}});
-  EXPECT_NE(complaint(folder / "t").find("metadata lacks a config"), std::string::npos) << complaint(folder / "t");
+  EXPECT_NE(cache_complaint(folder / "t").find("metadata lacks a config"), std::string::npos)
+      << cache_complaint(folder / "t");
 }
 
 TEST(WeightsHash, SeesNamesShapesTypesAndValues) {

@@ -21,7 +21,7 @@ using ::testing::HasSubstr;
 using testing::message_of;
 using testing::normal;
 
-FeatureStatistics statistics(const at::Tensor& rows) {
+FeatureStatistics statistics_of_all(const at::Tensor& rows) {
   FeatureStatistics found;
   found.add(rows);
   return found;
@@ -31,8 +31,8 @@ RC_GTEST_PROP(FeatureStatistics, WithoutAPartAreThoseOfTheRest, ()) {
   const auto width = *rc::gen::inRange<int64_t>(1, 6), n = *rc::gen::inRange<int64_t>(3, 40);
   const auto cut = *rc::gen::inRange<int64_t>(0, n - 1);
   const auto rows = normal({n, width}, *rc::gen::inRange<uint64_t>(0, 1 << 30)) + 100;
-  const auto left = statistics(rows).without(statistics(rows.slice(0, 0, cut)));
-  const auto rest = statistics(rows.slice(0, cut));
+  const auto left = statistics_of_all(rows).without(statistics_of_all(rows.slice(0, 0, cut)));
+  const auto rest = statistics_of_all(rows.slice(0, cut));
   RC_ASSERT(left.count() == n - cut);
   RC_ASSERT(bool(all_close(left.mean(), rest.mean(), {.absolute = 1e-10})));
   RC_ASSERT(bool(all_close(left.covariance(), rest.covariance(), {.absolute = 1e-9})));
@@ -40,28 +40,28 @@ RC_GTEST_PROP(FeatureStatistics, WithoutAPartAreThoseOfTheRest, ()) {
 
 TEST(FeatureStatistics, OfAFileAreTheDistanceOfItsRowsWhetherItCountsThemOrNot) {
   const auto x = normal({60, 5}, 1), y = normal({70, 5}, 2) * 2;
-  const auto of_x = statistics(x);
+  const auto of_x = statistics_of_all(x);
   const double expected = frechet_distance(x, y).value;
   for (const int64_t count : {0, 60}) {
     const auto read = FeatureStatistics::from_moments(of_x.mean(), of_x.covariance(), count);
     EXPECT_EQ(read.counted(), count != 0);
     EXPECT_EQ(read.count(), count);
     EXPECT_EQ(read.width(), 5);
-    for (const auto& found : {frechet_distance(read, statistics(y)), FrechetReference(read).distance(y)}) {
+    for (const auto& found : {frechet_distance(read, statistics_of_all(y)), FrechetReference(read).distance(y)}) {
       EXPECT_NEAR(found.value, expected, 1e-10);
       EXPECT_EQ(found.rank_a, 5);
       EXPECT_FALSE(found.deficient());
     }
-    EXPECT_NEAR(frechet_distance(statistics(y), read).value, expected, 1e-10);
+    EXPECT_NEAR(frechet_distance(statistics_of_all(y), read).value, expected, 1e-10);
   }
 }
 
 TEST(FrechetReference, GivesTheDistanceOfBothSetsByRowsAndByStatistics) {
   const auto x = normal({60, 5}, 1), y = normal({70, 5}, 2) * 2 + 1;
   const double expected = frechet_distance(x, y).value;
-  for (const auto& reference : {FrechetReference(x), FrechetReference(statistics(x))}) {
+  for (const auto& reference : {FrechetReference(x), FrechetReference(statistics_of_all(x))}) {
     EXPECT_NEAR(reference.value(y), expected, 1e-11);
-    EXPECT_NEAR(reference.value(statistics(y)), expected, 1e-11);
+    EXPECT_NEAR(reference.value(statistics_of_all(y)), expected, 1e-11);
   }
 }
 
@@ -158,9 +158,10 @@ TEST(FrechetAdditions, RefuseWhatTheyCannotUse) {
               HasSubstr("eigenvalue below 0"));
   auto uncounted = FeatureStatistics::from_moments(mean, eye, 0);
   EXPECT_THAT(message_of([&] { uncounted.add(rows); }), HasSubstr("unknown number"));
-  EXPECT_THAT(message_of([&] { uncounted.merge(statistics(rows)); }), HasSubstr("unknown number"));
-  EXPECT_THAT(message_of([&] { statistics(rows).merge(uncounted); }), HasSubstr("unknown number"));
-  EXPECT_THAT(message_of([&] { statistics(rows).without(statistics(rows)); }), HasSubstr("fewer than 10"));
+  EXPECT_THAT(message_of([&] { uncounted.merge(statistics_of_all(rows)); }), HasSubstr("unknown number"));
+  EXPECT_THAT(message_of([&] { statistics_of_all(rows).merge(uncounted); }), HasSubstr("unknown number"));
+  EXPECT_THAT(message_of([&] { statistics_of_all(rows).without(statistics_of_all(rows)); }),
+              HasSubstr("fewer than 10"));
   const FrechetReference reference(uncounted);
   EXPECT_THAT(message_of([&] { frechet_at_infinity(rows, reference, 1, {.points = 1}); }), HasSubstr("at least 2"));
   EXPECT_THAT(message_of([&] { frechet_at_infinity(rows, reference, 1, {.least = 10}); }), HasSubstr("2 to 9"));

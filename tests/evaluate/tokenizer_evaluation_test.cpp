@@ -20,11 +20,11 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr int64_t kSide = 16, kCodes = 12;
+constexpr int64_t kPictureSide = 16, kCodes = 12;
 
 Tokenizer toy_tokenizer(int64_t channels = 3) {
   const at::NoGradGuard no_grad;
-  auto options = tokenizer_preset("fast", kSide, channels);
+  auto options = tokenizer_preset("fast", kPictureSide, channels);
   options.ch = 8;
   options.norm_groups = 4;
   options.quantizer.codes = kCodes;
@@ -36,10 +36,11 @@ Tokenizer toy_tokenizer(int64_t channels = 3) {
   return tokenizer;
 }
 
-/// As they come from 8-bit files. (count, channels, kSide, kSide)
+/// As they come from 8-bit files. (count, channels, kPictureSide, kPictureSide)
 at::Tensor some_pictures(int64_t count, int64_t channels = 3, uint64_t seed = 2) {
   auto generator = make_generator(seed);
-  const auto bytes = at::randint(0, 256, {count, channels, kSide / 4, kSide / 4}, generator, at::kLong).to(at::kByte);
+  const auto bytes =
+      at::randint(0, 256, {count, channels, kPictureSide / 4, kPictureSide / 4}, generator, at::kLong).to(at::kByte);
   return to_network_range(bytes.repeat_interleave(4, 2).repeat_interleave(4, 3));
 }
 
@@ -157,7 +158,7 @@ TEST(TokenStability, NothingChangesWhereNothingIsDone) {
   EXPECT_EQ(still.disturbances()[0].all.share(), 0);
 
   // Pictures of one colour are the same wherever they are moved, and JPEG keeps these greys.
-  const auto flat = to_network_range(at::full({4, 3, kSide, kSide}, 128, at::kByte));
+  const auto flat = to_network_range(at::full({4, 3, kPictureSide, kPictureSide}, 128, at::kByte));
   TokenStability constant(tokenizer->scales(), {}, 1);
   constant.add(tokenizer, flat, tokenizer->encode(flat), {0, 1, 2, 3});
   EXPECT_EQ(constant.disturbances()[1].all.changed, 0);
@@ -168,10 +169,10 @@ TEST(TokenStability, NothingChangesWhereNothingIsDone) {
 TEST(TokenStability, DisturbancesAreWhatTheySay) {
   const auto pictures = some_pictures(3);
   const auto shifted = shifted_right(pictures);
-  EXPECT_TRUE(at::equal(shifted.slice(3, 1), pictures.slice(3, 0, kSide - 1)));
+  EXPECT_TRUE(at::equal(shifted.slice(3, 1), pictures.slice(3, 0, kPictureSide - 1)));
   EXPECT_TRUE(at::equal(shifted.select(3, 0), pictures.select(3, 0)));
 
-  const auto grey = at::zeros({2, 3, kSide, kSide});
+  const auto grey = at::zeros({2, 3, kPictureSide, kPictureSide});
   const auto noisy = with_noise(grey, 2, {5, 6});
   EXPECT_NEAR(noisy.std().item<double>(), 2 * 2.0 / 255, 0.05 * 2 * 2.0 / 255);
   EXPECT_TRUE(at::equal(with_noise(grey.narrow(0, 1, 1), 2, {6})[0], noisy[1])) << "a picture's noise is its own";
@@ -197,7 +198,7 @@ TEST(TokenizerRecord, ScalesHaveMarginsOfTheirOwn) {
                                .tokenizer_hash = "0123",
                                .part = "val",
                                .part_size = 1234,
-                               .side = kSide,
+                               .side = kPictureSide,
                                .channels = 3,
                                .cut = "as they are",
                                .codes = kCodes,

@@ -15,6 +15,7 @@
 #include "nextscale/io/bytes.h"
 #include "nextscale/io/mapped_file.h"
 #include "nextscale/tests/io/helpers.h"
+#include "nextscale/tests/io/values.h"
 #include "nextscale/tests/support/temporary_directory.h"
 
 namespace nextscale::testing {
@@ -23,21 +24,7 @@ namespace {
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-template <class Value>
-std::vector<Value> values_of(const NpyArray& array) {
-  std::vector<Value> values(array.data.bytes.size() / sizeof(Value));
-  if (!values.empty()) std::memcpy(values.data(), array.data.bytes.data(), array.data.bytes.size());
-  return values;
-}
-
-template <class Value>
-std::vector<Value> counted(size_t count) {
-  std::vector<Value> values(count);
-  std::iota(values.begin(), values.end(), Value{0});
-  return values;
-}
-
-fs::path carried(const std::string& name) { return fs::path(NEXTSCALE_SOURCE_DIR) / "tests/corpus/npz" / name; }
+fs::path carried_npz(const std::string& name) { return fs::path(NEXTSCALE_SOURCE_DIR) / "tests/corpus/npz" / name; }
 
 /// (2, 3, 4) float32 that counts up, as the carried files hold it.
 void expect_counted(const NpyArray& array) {
@@ -49,16 +36,16 @@ void expect_counted(const NpyArray& array) {
 TEST(Npz, ReadsWhatNumpyWrites) {
   for (const char* name : {"valid_savez", "valid_fortran", "valid_big_endian", "valid_versions"}) {
     SCOPED_TRACE(name);
-    NpzFile file(carried(name));
+    NpzFile file(carried_npz(name));
     expect_counted(file.array("a"));
   }
-  NpzFile compressed(carried("valid_savez_compressed"));
+  NpzFile compressed(carried_npz("valid_savez_compressed"));
   EXPECT_EQ(compressed.names(), (std::vector<std::string>{"a", "empty"}));
   EXPECT_EQ(compressed.array("a").shape, (std::vector<int64_t>{5, 12}));
   EXPECT_EQ(values_of<int16_t>(compressed.array("a")), counted<int16_t>(60));
   EXPECT_EQ(compressed.array("empty").shape, (std::vector<int64_t>{0, 3}));
   EXPECT_EQ(compressed.array("empty").dtype, Dtype::f16);
-  NpzFile with_text(carried("valid_comment_and_text"));
+  NpzFile with_text(carried_npz("valid_comment_and_text"));
   EXPECT_EQ(with_text.names(), std::vector<std::string>{"a"});
   EXPECT_TRUE(with_text.array("a").shape.empty());
 }
@@ -129,11 +116,11 @@ TEST(Npz, ArraysAbove4GigabytesAndBehindThem) {
 }
 
 TEST(Npz, StoredArraysPointIntoTheFileAndCompressedOnesAreKept) {
-  const auto bytes = read_file(carried("valid_savez"));
+  const auto bytes = read_file(carried_npz("valid_savez"));
   NpzFile file({nullptr, as_bytes(bytes)}, "x");
   const auto* data = reinterpret_cast<const char*>(file.array("a").data.bytes.data());
   EXPECT_TRUE(data > bytes.data() && data < bytes.data() + bytes.size());
-  NpzFile compressed(carried("valid_savez_compressed"));
+  NpzFile compressed(carried_npz("valid_savez_compressed"));
   // decompressed again each time, they would soon be more than the archive can hold
   for (int i = 0; i < 10'000; ++i) compressed.array("a");
 }
@@ -141,7 +128,7 @@ TEST(Npz, StoredArraysPointIntoTheFileAndCompressedOnesAreKept) {
 TEST(Npz, ErrorsNameFileArrayExpectedAndFound) {
   const auto message = [](const std::string& name) {
     return message_of([&] {
-      NpzFile file(carried("hostile_" + name));
+      NpzFile file(carried_npz("hostile_" + name));
       for (const auto& each : file.names()) file.array(each);
     });
   };
@@ -156,8 +143,8 @@ TEST(Npz, ErrorsNameFileArrayExpectedAndFound) {
   EXPECT_THAT(message("name_twice"), HasSubstr("a.npy: zip archive holds this name twice"));
   EXPECT_THAT(message("empty"), HasSubstr("hostile_empty: empty file"));
   EXPECT_THAT(message("crc"), HasSubstr("a.npy: content differs from its checksum"));
-  EXPECT_THAT(message_of([] { NpzFile(carried("valid_single_npy")); }), HasSubstr("a single numpy array"));
-  EXPECT_THAT(message_of([] { NpzFile(carried("valid_savez")).array("arr_0"); }),
+  EXPECT_THAT(message_of([] { NpzFile(carried_npz("valid_single_npy")); }), HasSubstr("a single numpy array"));
+  EXPECT_THAT(message_of([] { NpzFile(carried_npz("valid_savez")).array("arr_0"); }),
               HasSubstr("no such array in the archive: expected arr_0, got a, b"));
 }
 

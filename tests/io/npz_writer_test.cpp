@@ -10,6 +10,7 @@
 #include "nextscale/io/bytes.h"
 #include "nextscale/io/npz.h"
 #include "nextscale/tests/io/helpers.h"
+#include "nextscale/tests/io/values.h"
 #include "nextscale/tests/support/failing_files.h"
 #include "nextscale/tests/support/temporary_directory.h"
 
@@ -17,13 +18,6 @@ namespace nextscale::testing {
 namespace {
 
 using ::testing::HasSubstr;
-
-template <class Value>
-std::vector<Value> counted(size_t count) {
-  std::vector<Value> values(count);
-  std::iota(values.begin(), values.end(), Value{0});
-  return values;
-}
 
 template <class Value>
 std::span<const std::byte> bytes_of(const std::vector<Value>& values) {

@@ -12,6 +12,7 @@
 
 #include "nextscale/io/mapped_file.h"
 #include "nextscale/io/weights.h"
+#include "nextscale/tests/io/values.h"
 #include "nextscale/tests/support/all_close.h"
 #include "nextscale/tests/support/message_of.h"
 #include "nextscale/tests/support/numpy_pickle.h"
@@ -24,70 +25,59 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-std::filesystem::path carried(const std::string& name) {
+std::filesystem::path carried_pickle(const std::string& name) {
   return std::filesystem::path(NEXTSCALE_SOURCE_DIR) / "tests/corpus/numpy_pickle" / name;
 }
-std::vector<NumpyPickleEntry> parse_carried(const std::string& name) {
-  return parse_numpy_pickle(map_file(carried(name)), name);
+std::vector<NumpyPickleEntry> parse_carried_numpy(const std::string& name) {
+  return parse_numpy_pickle(map_file(carried_pickle(name)), name);
 }
-std::vector<NumpyPickleEntry> parse(const std::string& text) {
+std::vector<NumpyPickleEntry> parse_numpy(const std::string& text) {
   return parse_numpy_pickle({nullptr, as_bytes(text)}, "p");
 }
-std::string message_for(const std::string& text) {
-  return message_of([&] { parse(text); });
+std::string pickle_message(const std::string& text) {
+  return message_of([&] { parse_numpy(text); });
 }
 
-std::string bytes_of(const std::vector<float>& values) {
+std::string bytes_of_floats(const std::vector<float>& values) {
   std::string bytes(values.size() * sizeof(float), '\0');
   std::memcpy(bytes.data(), values.data(), bytes.size());
   return bytes;
 }
-std::vector<float> values_of(const NpyArray& array) {
-  std::vector<float> values(array.data.bytes.size() / sizeof(float));
-  if (!values.empty()) std::memcpy(values.data(), array.data.bytes.data(), array.data.bytes.size());
-  return values;
-}
-std::vector<float> counted(size_t count) {
-  std::vector<float> values(count);
-  std::iota(values.begin(), values.end(), 0.0f);
-  return values;
-}
-
 TEST(NumpyPickle, ReadsWhatNumpyWrites) {
   for (const char* name : {"valid_arrays", "valid_fortran", "valid_big_endian"}) {
     SCOPED_TRACE(name);
-    const auto entries = parse_carried(name);
+    const auto entries = parse_carried_numpy(name);
     EXPECT_EQ(entries.front().name, "a");
     EXPECT_EQ(entries.front().array.dtype, Dtype::f32);
     EXPECT_EQ(entries.front().array.shape, (std::vector<int64_t>{2, 3, 4}));
-    EXPECT_EQ(values_of(entries.front().array), counted(24));
+    EXPECT_EQ(values_of<float>(entries.front().array), counted<float>(24));
   }
   for (const char* name : {"valid_lists", "valid_protocol_4", "valid_python_2"}) {
     SCOPED_TRACE(name);
-    const auto entries = parse_carried(name);
+    const auto entries = parse_carried_numpy(name);
     ASSERT_EQ(entries.size(), 4u);
     EXPECT_EQ(entries[0].name, "conv1/0");
     EXPECT_EQ(entries[0].array.shape, (std::vector<int64_t>{1, 1, 3, 4}));
-    EXPECT_EQ(values_of(entries[0].array), counted(12));
+    EXPECT_EQ(values_of<float>(entries[0].array), counted<float>(12));
     EXPECT_EQ(entries[3].name, "fire2/squeeze1x1/1");
     EXPECT_EQ(entries[3].array.shape, (std::vector<int64_t>{4}));
-    EXPECT_EQ(values_of(entries[3].array), counted(4));
+    EXPECT_EQ(values_of<float>(entries[3].array), counted<float>(4));
   }
-  EXPECT_EQ(parse_carried("valid_types").size(), 12u);
+  EXPECT_EQ(parse_carried_numpy("valid_types").size(), 12u);
 }
 
 TEST(NumpyPickle, ReadsWhatTheTestWrites) {
-  const auto values = bytes_of(counted(6));
+  const auto values = bytes_of_floats(counted<float>(6));
   const auto file = pickled_dict({{"one", pickled({.shape = {2, 3}, .bytes = values})},
                                   {"two", pickled_list({{.shape = {6}, .bytes = values},
                                                         {.shape = {3, 2}, .bytes = values, .fortran_order = true}})}});
-  const auto entries = parse(file);
+  const auto entries = parse_numpy(file);
   ASSERT_EQ(entries.size(), 3u);
   EXPECT_EQ(entries[0].name, "one");
   EXPECT_EQ(entries[1].name, "two/0");
   EXPECT_EQ(entries[2].name, "two/1");
-  EXPECT_EQ(values_of(entries[0].array), counted(6));
-  EXPECT_EQ(values_of(entries[2].array), (std::vector<float>{0, 3, 1, 4, 2, 5}));
+  EXPECT_EQ(values_of<float>(entries[0].array), counted<float>(6));
+  EXPECT_EQ(values_of<float>(entries[2].array), (std::vector<float>{0, 3, 1, 4, 2, 5}));
   const TemporaryDirectory folder;
   write_file(folder / "x.pkl", file);
   const auto tensors = read_numpy_pickle(folder / "x.pkl");
@@ -98,22 +88,23 @@ TEST(NumpyPickle, ReadsWhatTheTestWrites) {
 }
 
 TEST(NumpyPickle, RunsAndNamesNothingElse) {
-  const auto values = bytes_of(counted(4));
+  const auto values = bytes_of_floats(counted<float>(4));
   for (const char* maker :
        {"posix\nsystem", "builtins\neval", "numpy.core.multiarray\nscalar", "numpy._core.multiarray\n_reconstruct",
         "numpy\nload", "torch._utils\n_rebuild_tensor_v2"}) {
     auto named = std::string(maker);
     named[named.find('\n')] = '.';
-    EXPECT_THAT(message_for(pickled_dict({{"a", pickled({.shape = {4}, .bytes = values, .maker = maker})}})),
+    EXPECT_THAT(pickle_message(pickled_dict({{"a", pickled({.shape = {4}, .bytes = values, .maker = maker})}})),
                 AllOf(StartsWith("p: pickle asks for code that is not run at byte "), HasSubstr("got " + named)));
   }
 }
 
 TEST(NumpyPickle, RefusesEveryTruncation) {
-  const auto file = pickled_dict({{"a", pickled_list({{.shape = {2, 3}, .bytes = bytes_of(counted(6))}})}});
-  EXPECT_EQ(message_for(file), "no error");
-  for (size_t size = 0; size < file.size(); ++size) EXPECT_NE(message_for(file.substr(0, size)), "no error") << size;
-  EXPECT_THAT(message_for(file + "x"), HasSubstr("p: bytes follow the pickle"));
+  const auto file =
+      pickled_dict({{"a", pickled_list({{.shape = {2, 3}, .bytes = bytes_of_floats(counted<float>(6))}})}});
+  EXPECT_EQ(pickle_message(file), "no error");
+  for (size_t size = 0; size < file.size(); ++size) EXPECT_NE(pickle_message(file.substr(0, size)), "no error") << size;
+  EXPECT_THAT(pickle_message(file + "x"), HasSubstr("p: bytes follow the pickle"));
 }
 
 TEST(NumpyPickle, RefusesEachHostileFileForItsOwnReason) {
@@ -167,13 +158,13 @@ TEST(NumpyPickle, RefusesEachHostileFileForItsOwnReason) {
       {"laughs_one_array", "a/10000: file holds too many arrays"},
   };
   size_t hostile = 0;
-  for (const auto& file : std::filesystem::directory_iterator(carried({}))) {
+  for (const auto& file : std::filesystem::directory_iterator(carried_pickle({}))) {
     hostile += file.path().filename().string().starts_with("hostile_") ? 1 : 0;
   }
   EXPECT_EQ(hostile, std::size(reasons));
   for (const auto& [name, reason] : reasons) {
     const auto file = "hostile_" + std::string(name);
-    EXPECT_THAT(message_of([&] { parse_carried(file); }), AllOf(StartsWith(file + ": "), HasSubstr(reason)));
+    EXPECT_THAT(message_of([&] { parse_carried_numpy(file); }), AllOf(StartsWith(file + ": "), HasSubstr(reason)));
   }
 }
 

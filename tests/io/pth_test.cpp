@@ -20,10 +20,10 @@ namespace {
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-fs::path carried(const std::string& name) { return fs::path(NEXTSCALE_SOURCE_DIR) / "tests/corpus/pth" / name; }
+fs::path carried_pth(const std::string& name) { return fs::path(NEXTSCALE_SOURCE_DIR) / "tests/corpus/pth" / name; }
 
 at::Tensor tensor_in(const std::string& file, const std::string& name) {
-  return find_tensor(read_weights(carried(file)).tensors, name);
+  return find_tensor(read_weights(carried_pth(file)).tensors, name);
 }
 
 std::string type_name(const at::Tensor& tensor) {
@@ -155,7 +155,7 @@ TEST_F(PthIndex, EveryFileThatMustBeRefusedIsForItsKindOfReason) {
 
 TEST(Pth, TensorsOfBothFormsHaveTheirValues) {
   for (const char* file : {"valid_views", "valid_views_legacy"}) {
-    const auto tensors = read_weights(carried(file)).tensors;
+    const auto tensors = read_weights(carried_pth(file)).tensors;
     const auto whole = at::arange(24, at::kFloat).reshape({4, 6});
     const NamedTensors expected{{"whole", whole},
                                 {"transposed", whole.t()},
@@ -175,12 +175,12 @@ TEST(Pth, TensorsOfBothFormsHaveTheirValues) {
   EXPECT_TRUE(all_close(tensor_in("valid_cuda_legacy", "w"), at::arange(3, 5).to(at::kFloat)));  // stored on "cuda:0"
   EXPECT_TRUE(all_close(tensor_in("valid_zip64", "w"), at::arange(1, 5).to(at::kFloat).reshape({2, 2})));
   EXPECT_TRUE(all_close(tensor_in("valid_deflated", "w"), at::arange(1, 5).to(at::kFloat).reshape({2, 2})));
-  EXPECT_EQ(read_weights(carried("valid_plain")).metadata, (std::map<std::string, std::string>{{"source", "pth"}}));
-  EXPECT_TRUE(read_weights(carried("valid_text")).tensors.empty());
+  EXPECT_EQ(read_weights(carried_pth("valid_plain")).metadata, (std::map<std::string, std::string>{{"source", "pth"}}));
+  EXPECT_TRUE(read_weights(carried_pth("valid_text")).tensors.empty());
 }
 
 TEST(Pth, EveryTypeIsRead) {
-  const auto tensors = read_weights(carried("valid_types")).tensors;
+  const auto tensors = read_weights(carried_pth("valid_types")).tensors;
   const auto expected = at::tensor({0, 1, 1, 0, 1}, at::kDouble);
   std::set<std::string> types;
   for (const auto& [name, tensor] : tensors) {
@@ -198,7 +198,7 @@ TEST(Pth, EveryTypeIsRead) {
 TEST(Pth, TensorsOfOneStorageShareItAndChangesStayOutOfTheFile) {
   for (const char* name : {"valid_views", "valid_views_legacy"}) {
     const TemporaryDirectory folder;
-    fs::copy_file(carried(name), folder / "x");
+    fs::copy_file(carried_pth(name), folder / "x");
     const auto before = read_file(folder / "x");
     auto tensors = read_weights(folder / "x").tensors;
     fs::remove(folder / "x");
@@ -211,7 +211,7 @@ TEST(Pth, TensorsOfOneStorageShareItAndChangesStayOutOfTheFile) {
 }
 
 TEST(Pth, ReadPthKeepsPlainValuesAndASectionIsOneModel) {
-  const auto file = read_pth(carried("valid_nested"));
+  const auto file = read_pth(carried_pth("valid_nested"));
   EXPECT_EQ(file.metadata.at("source"), "pth");
   EXPECT_EQ(file.metadata.at("iter"), "1099511627776");
   EXPECT_EQ(file.metadata.at("trainer/config/sides"), "[1, 2, 3]");
@@ -230,7 +230,7 @@ TEST(Pth, ContentTellsTheFormatAndAStrangerIsNamed) {
     write_file(path, text);
     return message_of([&] { read_weights(path); });
   };
-  fs::copy_file(carried("valid_plain"), path);
+  fs::copy_file(carried_pth("valid_plain"), path);
   EXPECT_EQ(read_weights(path).tensors.size(), 1u);
   fs::remove(path);
   const std::string said = "model.safetensors: neither safetensors nor a PyTorch file: got ";

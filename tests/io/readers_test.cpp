@@ -191,7 +191,7 @@ std::string idx_bytes(int type, const std::vector<uint32_t>& sizes, const std::s
   return bytes + data;
 }
 
-IdxArray parse(const std::string& bytes) { return parse_idx({nullptr, as_bytes(bytes)}, "f"); }
+IdxArray parse_bytes(const std::string& bytes) { return parse_idx({nullptr, as_bytes(bytes)}, "f"); }
 
 TEST(Idx, PicturesAndLabelsAreReadPlainAndCompressed) {
   const TemporaryDirectory folder;
@@ -232,29 +232,30 @@ TEST(Idx, WhatIsNoPicturesOrLabelsIsRefused) {
 }
 
 TEST(Idx, SizesThatAreNotTheHeadersNameBoth) {
-  EXPECT_EQ(message_of([] { parse(idx_bytes(8, {2, 2}, "abc")); }),
+  EXPECT_EQ(message_of([] { parse_bytes(idx_bytes(8, {2, 2}, "abc")); }),
             "f: data has the wrong size: expected 4 bytes for (2, 2), got 3 bytes");
-  EXPECT_EQ(message_of([] { parse(idx_bytes(8, {2, 2}, "abcde")); }),
+  EXPECT_EQ(message_of([] { parse_bytes(idx_bytes(8, {2, 2}, "abcde")); }),
             "f: data has the wrong size: expected 4 bytes for (2, 2), got 5 bytes");
-  EXPECT_EQ(message_of([] { parse(gzip(idx_bytes(8, {2, 2}, "abc"))); }),
+  EXPECT_EQ(message_of([] { parse_bytes(gzip(idx_bytes(8, {2, 2}, "abc"))); }),
             "f: data has the wrong size: expected 4 bytes for (2, 2), got 3 bytes");
-  EXPECT_EQ(message_of([] { parse(gzip(idx_bytes(8, {2, 2}, "abcde"))); }),
+  EXPECT_EQ(message_of([] { parse_bytes(gzip(idx_bytes(8, {2, 2}, "abcde"))); }),
             "f: data has the wrong size: expected 4 bytes for (2, 2), got more bytes");
-  EXPECT_THAT(message_of([] { parse(idx_bytes(8, {1u << 31, 1u << 31, 1u << 31}, "")); }),
+  EXPECT_THAT(message_of([] { parse_bytes(idx_bytes(8, {1u << 31, 1u << 31, 1u << 31}, "")); }),
               HasSubstr("array is too large"));
-  EXPECT_THAT(message_of([] { parse(idx_bytes(9, {1}, "a")); }),
+  EXPECT_THAT(message_of([] { parse_bytes(idx_bytes(9, {1}, "a")); }),
               HasSubstr("expected 0x08 (uint8) or 0x0C (int32), got 0x09"));
-  EXPECT_THAT(message_of([] { parse("GIF89a.."); }),
+  EXPECT_THAT(message_of([] { parse_bytes("GIF89a.."); }),
               HasSubstr("not an IDX file: first bytes: expected 00 00, got 47 49"));
 }
 
 TEST(Idx, AGzipBombIsNotDecompressedBeyondTheHeadersSize) {
   const auto bomb = gzip(idx_bytes(8, {4}, std::string(50'000'000, '\0')));
-  EXPECT_THAT(message_of([&] { parse(bomb); }), HasSubstr("expected 4 bytes for (4), got more bytes"));
+  EXPECT_THAT(message_of([&] { parse_bytes(bomb); }), HasSubstr("expected 4 bytes for (4), got more bytes"));
 }
 
 TEST(Idx, AHeaderThatPromisesMoreThanGzipCanHoldAsksForNoMemory) {
-  EXPECT_THAT(message_of([] { parse(gzip(idx_bytes(8, {60000, 1000, 1000}, "abc"))); }), HasSubstr("bytes at most"));
+  EXPECT_THAT(message_of([] { parse_bytes(gzip(idx_bytes(8, {60000, 1000, 1000}, "abc"))); }),
+              HasSubstr("bytes at most"));
 }
 
 TEST(Gzip, SeveralMembersAreOneContentAndDamageIsNoticed) {

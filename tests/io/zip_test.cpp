@@ -22,7 +22,7 @@ std::string content(ZipReader& zip, const std::string& name) {
 }
 
 /// Leaves holes where much is written: content of zeros beyond 4 GiB takes no room on the disk.
-class SparseFiles : public FileOperations {
+class HoledFiles : public FileOperations {
  public:
   ssize_t write(int descriptor, const void* bytes, size_t count) override {
     if (count < kLarge) return FileOperations::write(descriptor, bytes, count);
@@ -61,7 +61,7 @@ TEST(Zip, EntriesAndOffsetsBeyondFourGigabytesComeBack) {
   const TemporaryDirectory folder;
   constexpr uint64_t kSize = (uint64_t{1} << 32) + (uint64_t{16} << 20);
   const std::vector<std::byte> zeros(size_t{16} << 20);
-  SparseFiles files;
+  HoledFiles files;
   ZipWriter writer(folder / "x.zip", files);
   writer.begin("large", kSize, 64);
   for (uint64_t done = 0; done < kSize; done += zeros.size()) writer.write(zeros);
@@ -80,7 +80,7 @@ TEST(Zip, EntriesAndOffsetsBeyondFourGigabytesComeBack) {
 
 TEST(Zip, MoreEntriesThanSixteenBitsCountComeBack) {
   const TemporaryDirectory folder;
-  SparseFiles files;
+  HoledFiles files;
   ZipWriter writer(folder / "x.zip", files);
   for (int i = 0; i < 66'000; ++i) writer.add(std::to_string(i), {});
   writer.finish();

@@ -22,7 +22,7 @@ using testing::TemporaryDirectory;
 const ClassifierOptions kSmall{.classes = 3, .channels = 1, .side = 8, .widths = {4, 6, 5}, .feature_width = 7};
 const std::vector<std::string> kNames{"bag", "boot", "\"coat\", \xC3\xA9t\xC3\xA9"};
 
-at::Tensor pictures() { return at::linspace(-1, 1, 2 * 64).view({2, 1, 8, 8}).sin(); }
+at::Tensor waves() { return at::linspace(-1, 1, 2 * 64).view({2, 1, 8, 8}).sin(); }
 
 /// Weights that differ from a new network's in every entry, running statistics included.
 Classifier trained() {
@@ -37,18 +37,18 @@ Classifier trained() {
 
 TEST(Classifier, GivesFeaturesThatAreNotNegativeAndLogitsOfEveryClass) {
   auto classifier = trained();
-  const auto features = classifier->features(pictures());
+  const auto features = classifier->features(waves());
   EXPECT_EQ(features.sizes(), at::IntArrayRef({2, 7}));
   EXPECT_GE(features.min().item<float>(), 0);
   EXPECT_GT(features.max().item<float>(), 0);
-  EXPECT_EQ(classifier->forward(pictures()).sizes(), at::IntArrayRef({2, 3}));
-  EXPECT_TRUE(all_close(classifier->forward(pictures()), classifier->logits(features)));
+  EXPECT_EQ(classifier->forward(waves()).sizes(), at::IntArrayRef({2, 3}));
+  EXPECT_TRUE(all_close(classifier->forward(waves()), classifier->logits(features)));
 }
 
 TEST(Classifier, JudgesAPictureAloneAsItDoesAmongOthers) {
   auto classifier = trained();
-  const auto all = classifier->forward(pictures());
-  EXPECT_TRUE(all_close(classifier->forward(pictures().slice(0, 1, 2)), all.slice(0, 1, 2), {.absolute = 1e-6}));
+  const auto all = classifier->forward(waves());
+  EXPECT_TRUE(all_close(classifier->forward(waves().slice(0, 1, 2)), all.slice(0, 1, 2), {.absolute = 1e-6}));
 }
 
 TEST(Classifier, TakesAnySideAndAnyNumberOfConvolutions) {
@@ -85,7 +85,7 @@ TEST(Classifier, ComesBackFromItsFileWithWeightsStatisticsOptionsAndNames) {
   for (const auto& [name, tensor] : state_dict(*classifier)) {
     EXPECT_TRUE(all_close(find_tensor(stored, name), tensor)) << name;
   }
-  EXPECT_TRUE(all_close(again->forward(pictures()), classifier->forward(pictures())));
+  EXPECT_TRUE(all_close(again->forward(waves()), classifier->forward(waves())));
 }
 
 TEST(Classifier, StoresOtherWeightsWhereTheyAreGiven) {

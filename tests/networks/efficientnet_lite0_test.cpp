@@ -28,7 +28,7 @@ using testing::recipe_tensor;
 using testing::TemporaryDirectory;
 
 /// Weights of the size that keeps values alive through all layers; norms that do something.
-EfficientNetLite0 made_up() {
+EfficientNetLite0 made_up_lite0() {
   EfficientNetLite0 network;
   const at::NoGradGuard no_grad;
   for (auto& [name, tensor] : state_dict(*network)) {
@@ -72,7 +72,7 @@ TEST(EfficientNetLite0, HasThePublishedNamesAndShapes) {
 
 TEST(EfficientNetLite0, FoldedAndUnfoldedAgreeAtAnySize) {
   const at::NoGradGuard no_grad;
-  auto plain = made_up(), folded = made_up();
+  auto plain = made_up_lite0(), folded = made_up_lite0();
   folded->fold();
   EXPECT_EQ(state_dict(*folded).size(), 296u);
   for (const auto& [height, width] : std::vector<std::pair<int64_t, int64_t>>{{224, 224}, {97, 64}, {33, 50}, {1, 7}}) {
@@ -90,7 +90,7 @@ TEST(EfficientNetLite0, FoldedAndUnfoldedAgreeAtAnySize) {
 TEST(EfficientNetLite0, TheWholeIsThatOfThePaper) {
   // The same written once more, layer by layer, from names and shapes alone.
   const at::NoGradGuard no_grad;
-  auto network = made_up();
+  auto network = made_up_lite0();
   const auto stored = state_dict(*network);
   const auto layer = [&](at::Tensor x, const std::string& conv, const std::string& norm, int64_t stride, bool clips) {
     const auto weight = find_tensor(stored, conv + ".weight");
@@ -164,7 +164,7 @@ TEST(EfficientNetLite0, BytesBecomeTheRangeItWasTrainedWith) {
 TEST(EfficientNetLite0, ComesBackFromItsFileFolded) {
   const at::NoGradGuard no_grad;
   const TemporaryDirectory folder;
-  auto network = made_up();
+  auto network = made_up_lite0();
   write_pth(folder / "lite0.pth", state_dict(*network));
   NamedTensors without_counters;
   for (const auto& [name, tensor] : state_dict(*network)) {
@@ -188,7 +188,7 @@ TEST(EfficientNetLite0, ComesBackFromItsFileFolded) {
 TEST(EfficientNetLite0, RefusesFilesThatDoNotFitWithOneLine) {
   const TemporaryDirectory folder;
   const auto path = folder / "lite0.pth";
-  const auto whole = state_dict(*made_up());
+  const auto whole = state_dict(*made_up_lite0());
   const auto refused = [&](const std::function<void(NamedTensors&)>& damage) {
     NamedTensors damaged;
     for (const auto& [name, tensor] : whole) damaged.emplace_back(name, tensor.detach().clone());

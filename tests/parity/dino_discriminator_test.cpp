@@ -16,8 +16,8 @@ namespace {
 using testing::Nearness;
 
 // One leaky ReLU that falls on its other side in float32 moves a whole patch's gradient; in float64 none does.
-constexpr Nearness kFloat32{.values = 1e-5, .gradients = 3e-2};
-constexpr Nearness kFloat64{.values = 2e-7, .gradients = 2e-7};
+constexpr Nearness kHeads32{.values = 1e-5, .gradients = 3e-2};
+constexpr Nearness kHeads64{.values = 2e-7, .gradients = 2e-7};
 
 /// As the published start would have them: u and v of length 1.
 NamedTensors with_unit_directions(NamedTensors weights) {
@@ -34,7 +34,7 @@ class ParityDinoDiscriminator : public ::testing::Test {
   /// Three training forwards of one head over made-up features, gradients of the first, then the evaluation.
   void compare_head(const std::string& name, HeadNormKind norm, at::ScalarType dtype) {
     SCOPED_TRACE(name + " in " + toString(dtype));
-    const auto& near = dtype == at::kFloat ? kFloat32 : kFloat64;
+    const auto& near = dtype == at::kFloat ? kHeads32 : kHeads64;
     const auto& zero = recipe_.cases().at("dinodisc/" + name).at("float32_deviation").at("zero_in_exact_arithmetic");
     const auto gradient = [&](const std::string& what, const at::Tensor& actual) {
       if (std::find(zero.begin(), zero.end(), what) != zero.end()) {
@@ -103,7 +103,7 @@ TEST_F(ParityDinoDiscriminator, OneHeadWithEachNorm) {
 TEST_F(ParityDinoDiscriminator, FromPictureToLogitsAndBack) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     SCOPED_TRACE(toString(dtype));
-    const auto& near = dtype == at::kFloat ? kFloat32 : kFloat64;
+    const auto& near = dtype == at::kFloat ? kHeads32 : kHeads64;
     Dino trunk(DinoOptions{.gelu = DinoOptions::Gelu::tanh});
     load_published(*trunk, recipe_.weights("dino_vits16"), "recipe");
     DinoDiscriminator network(trunk, HeadNormKind::virtual_batch);

@@ -2,7 +2,6 @@
 #include "nextscale/networks/efficientnet_lite0.h"
 
 #include <cstdlib>
-#include <fstream>
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -12,23 +11,19 @@
 #include "nextscale/base/state_dict.h"
 #include "nextscale/io/weights.h"
 #include "nextscale/tests/support/fixtures.h"
+#include "nextscale/tests/support/perceptual.h"
 #include "nextscale/tests/support/recipe_pictures.h"
 
 namespace nextscale {
 namespace {
 
 using testing::fixture_file;
-
-double relative_l2(const at::Tensor& actual, const at::Tensor& expected) {
-  EXPECT_EQ(actual.sizes(), expected.sizes());
-  if (actual.sizes() != expected.sizes()) return 1;
-  return ((actual - expected).norm() / expected.norm()).item<double>();
-}
+using testing::relative_l2;
 
 class ParityEfficientNetLite0 : public ::testing::Test {
  protected:
   void SetUp() override {
-    index_ = nlohmann::json::parse(std::ifstream(fixture_file("evaluate/efficientnet_lite0.json")));
+    index_ = testing::fixture_table("evaluate/efficientnet_lite0.json");
     expected_ = read_weights(fixture_file("evaluate/efficientnet_lite0.safetensors")).tensors;
     const char* folder = std::getenv("NEXTSCALE_WEIGHTS");
     const auto path = std::filesystem::path(folder == nullptr ? "" : folder) / index_.at("weights_file");

@@ -18,6 +18,7 @@
 #include "nextscale/io/weights.h"
 #include "nextscale/tests/support/all_close.h"
 #include "nextscale/tests/support/fixtures.h"
+#include "nextscale/tests/support/perceptual.h"
 #include "nextscale/tests/support/recipe.h"
 #include "nextscale/tests/support/recipe_pictures.h"
 #include "nextscale/tests/support/temporary_directory.h"
@@ -27,6 +28,7 @@ namespace {
 
 using testing::fixture_file;
 using testing::recipe_tensor;
+using testing::relative_l2;
 
 struct Picture {
   std::string label;
@@ -74,10 +76,6 @@ const std::filesystem::path& weights_file() {
     return file;
   }();
   return path;
-}
-
-double relative_l2(const at::Tensor& got, const at::Tensor& want) {
-  return ((got.to(at::kDouble) - want.to(at::kDouble)).norm() / want.to(at::kDouble).norm()).item<double>();
 }
 
 at::Tensor prepared(const FeatureNetwork& network, const at::Tensor& picture) {

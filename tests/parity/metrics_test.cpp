@@ -1,7 +1,6 @@
 // The metrics of five evaluators on feature sets made by the recipe (fixtures: evaluate/metrics.json). x is the
 // reference, y the generated set.
 #include <cmath>
-#include <fstream>
 #include <random>
 
 #include <ATen/ATen.h>
@@ -25,8 +24,8 @@ namespace {
 using nlohmann::json;
 using testing::fixture_file;
 
-json table(const std::string& name) { return json::parse(std::ifstream(fixture_file("evaluate/" + name))); }
-json feature_sets() { return table("recipe.json").at("feature_sets"); }
+json evaluate_table(const std::string& name) { return testing::fixture_table("evaluate/" + name); }
+json feature_sets() { return evaluate_table("recipe.json").at("feature_sets"); }
 
 /// Counts what was compared and fails where nothing was.
 class Values {
@@ -61,7 +60,7 @@ bool begins_with(const std::vector<int64_t>& drawn, const json& expected) {
 /// Indices by name as nested lists, complete or their beginnings.
 json expected_orders() {
   const auto file = fixture_file("evaluate/metrics.safetensors");
-  if (!std::filesystem::exists(file)) return table("orders.json");
+  if (!std::filesystem::exists(file)) return evaluate_table("orders.json");
   json orders;
   for (const auto& [name, tensor] : read_weights(file).tensors) {
     if (tensor.dim() == 1) {
@@ -98,7 +97,7 @@ KernelDistanceOptions kernel_options(const json& entry, const std::string& tool,
 
 TEST(ParityKernelDistance, SubsetsAreTheTools) {
   Values values("subsets");
-  const auto metrics = table("metrics.json").at("kid"), orders = expected_orders();
+  const auto metrics = evaluate_table("metrics.json").at("kid"), orders = expected_orders();
   const auto pairs = testing::recipe_feature_pairs(feature_sets());
   for (const auto& [set, entry] : metrics.items()) {
     for (const std::string tool : {"torch_fidelity", "clean_fid"}) {
@@ -122,7 +121,7 @@ TEST(ParityKernelDistance, SubsetsAreTheTools) {
 TEST(ParityKernelDistance, ValuesAreTheTools) {
   Values values("kernel distances");
   const auto pairs = testing::recipe_feature_pairs(feature_sets());
-  const auto metrics = table("metrics.json").at("kid");
+  const auto metrics = evaluate_table("metrics.json").at("kid");
   for (const auto& [set, entry] : metrics.items()) {
     SCOPED_TRACE(set);
     const auto& [x, y] = pairs.at(set);
@@ -157,7 +156,7 @@ void compare_parts(Values& values, const InceptionScore& found, const json& expe
 
 TEST(ParityInceptionScore, ScoresAreTheTools) {
   Values values("Inception Scores");
-  const auto expected = table("metrics.json").at("inception_score"), sets = feature_sets();
+  const auto expected = evaluate_table("metrics.json").at("inception_score"), sets = feature_sets();
   for (const std::string set : {"sharp", "flat"}) {
     SCOPED_TRACE(set);
     const auto logits = testing::recipe_features(sets.at("logits_" + set));
@@ -205,7 +204,7 @@ FeatureStatistics statistics(const at::Tensor& rows) {
 TEST(ParityFrechetDistance, ValuesAreTheToolsAndTheClosedForms) {
   Values values("Fréchet distances");
   const auto pairs = testing::recipe_feature_pairs(feature_sets());
-  const auto metrics = table("metrics.json").at("fid");
+  const auto metrics = evaluate_table("metrics.json").at("fid");
   for (const auto& [set, entry] : metrics.items()) {
     SCOPED_TRACE(set);
     const auto& [x, y] = pairs.at(set);
@@ -225,7 +224,7 @@ TEST(ParityFrechetDistance, ValuesAreTheToolsAndTheClosedForms) {
 TEST(ParityManifold, PrecisionAndRecallCountWhatTheToolsCount) {
   Values values("precision and recall");
   const auto pairs = testing::recipe_feature_pairs(feature_sets());
-  const auto metrics = table("metrics.json").at("precision_recall");
+  const auto metrics = evaluate_table("metrics.json").at("precision_recall");
   for (const auto& [set, entry] : metrics.items()) {
     SCOPED_TRACE(set);
     const auto& [x, y] = pairs.at(set);
@@ -252,7 +251,7 @@ TEST(ParityManifold, PrecisionAndRecallCountWhatTheToolsCount) {
 TEST(ParityManifold, DensityAndCoverageArePrdcs) {
   Values values("density and coverage");
   const auto pairs = testing::recipe_feature_pairs(feature_sets());
-  const auto metrics = table("metrics.json").at("prdc");
+  const auto metrics = evaluate_table("metrics.json").at("prdc");
   for (const auto& [set, entry] : metrics.items()) {
     SCOPED_TRACE(set);
     const auto& [x, y] = pairs.at(set);

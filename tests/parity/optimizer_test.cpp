@@ -3,7 +3,6 @@
 #include "nextscale/train/optimizer.h"
 
 #include <cmath>
-#include <fstream>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -21,17 +20,13 @@ namespace nextscale {
 namespace {
 
 using testing::Compared;
+using testing::fixture_table;
 using testing::parity_cases;
 using testing::ParityCase;
 
-nlohmann::json table(const std::string& name) {
-  std::ifstream in(testing::fixture_file(name));
-  return nlohmann::json::parse(in);
-}
-
 TEST(ParitySchedules, RatesAreTheReferences) {
   int64_t compared = 0;
-  const auto schedules = table("schedules.json");
+  const auto schedules = fixture_table("schedules.json");
   for (const auto& run : schedules.at("runs")) {
     const auto& steps = run.at("cur_it");
     // The reference rounds the warm-up half to even.
@@ -63,7 +58,7 @@ TEST(ParitySchedules, ARunsRatesAreTheReferencesWithItsWarmUpAsAShare) {
 
 TEST(ParityParameterGroups, NamesAndOrderAreTheReferences) {
   int64_t compared = 0;
-  const auto groups = table("param_groups.json");
+  const auto groups = fixture_table("param_groups.json");
   for (const auto& [model, entry] : groups.items()) {
     if (!entry.is_object() || !entry.contains("groups")) continue;
     const TransformerOptions options{.codes = 16,
@@ -95,7 +90,7 @@ TEST(ParityParameterGroups, NamesAndOrderAreTheReferences) {
 
 TEST(ParityProgressive, StagesAndWeightsAreTheReferences) {
   int64_t compared = 0;
-  const auto progressive = table("progressive.json");
+  const auto progressive = fixture_table("progressive.json");
   for (const auto& run : progressive.at("runs")) {
     const double per_epoch = run.at("iters_per_epoch");
     const ProgressiveOptions options{.share = run.at("pg"),

@@ -27,7 +27,7 @@ struct Preprocess {
   int64_t compared = 0;
 
   Preprocess() {
-    index = nlohmann::json::parse(std::ifstream(fixture_file("preprocess/index.json")));
+    index = testing::fixture_table("preprocess/index.json");
     expected = read_weights(fixture_file("preprocess/expected.safetensors")).tensors;
   }
   ~Preprocess() {
@@ -90,7 +90,7 @@ TEST(ParityPreprocess, ResizedPicturesAndCropsAreEqualBitForBit) {
 }
 
 TEST(ParityPreprocess, TheNetworksInputIsRoundedAsInTheReference) {
-  const auto index = nlohmann::json::parse(std::ifstream(fixture_file("preprocess/index.json")));
+  const auto index = testing::fixture_table("preprocess/index.json");
   const auto bytes = at::stack({at::scalar_tensor(0), at::scalar_tensor(1), at::scalar_tensor(127),
                                 at::scalar_tensor(128), at::scalar_tensor(254), at::scalar_tensor(255)})
                          .to(at::kByte);

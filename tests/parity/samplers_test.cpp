@@ -1,5 +1,4 @@
 // Which rank sees which picture when: the reference's samplers (utils/data_sampler.py).
-#include <fstream>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -11,11 +10,9 @@
 namespace nextscale {
 namespace {
 
-nlohmann::json table() { return nlohmann::json::parse(std::ifstream(testing::fixture_file("samplers.json"))); }
-
 TEST(ParitySamplers, TrainingBatchesOfEveryRankAreTheReferences) {
   int64_t compared = 0;
-  const auto rows = table().at("train");
+  const auto rows = testing::fixture_table("samplers.json").at("train");
   for (const auto& row : rows) {
     const auto& ranks = row.at("batches_per_rank");
     for (size_t rank = 0; rank < ranks.size(); ++rank) {
@@ -41,7 +38,7 @@ TEST(ParitySamplers, TrainingBatchesOfEveryRankAreTheReferences) {
 
 TEST(ParitySamplers, ValidationRangesAreTheReferences) {
   int64_t compared = 0;
-  const auto rows = table().at("eval");
+  const auto rows = testing::fixture_table("samplers.json").at("eval");
   for (const auto& row : rows) {
     const int64_t ranks = row.at("world_size"), pictures = row.at("dataset_len");
     for (int64_t rank = 0; rank < ranks; ++rank) {

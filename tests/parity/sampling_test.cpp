@@ -1,7 +1,6 @@
 // Sampling against the Python reference: the stream of random numbers, filters and draws alone, whole calls.
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -19,18 +18,13 @@
 namespace nextscale::testing {
 namespace {
 
-nlohmann::json read_table(const std::string& name) {
-  std::ifstream in(fixture_file(name));
-  return nlohmann::json::parse(in);
-}
-
 at::Tensor integers(const nlohmann::json& list) { return at::tensor(list.get<std::vector<int64_t>>(), at::kLong); }
 at::Tensor floats(const nlohmann::json& list) { return at::tensor(list.get<std::vector<double>>()).to(at::kFloat); }
 
 // ---- the stream ----
 
 TEST(ParityRandom, GeneratorsDrawTheReferencesNumbers) {
-  const auto table = read_table("random.json");
+  const auto table = fixture_table("random.json");
   int64_t compared = 0;
   const auto check = [&](const char* key, const auto& draw) {
     if (!table.contains(key)) return;
@@ -62,7 +56,7 @@ TEST(ParityRandom, GeneratorsDrawTheReferencesNumbers) {
 // ---- filters and draws ----
 
 TEST(ParityFilters, KeptCodesDrawsAndMixturesAreTheReferences) {
-  const auto table = read_table("filters.json");
+  const auto table = fixture_table("filters.json");
   int64_t compared = 0;
   for (const auto& row : table.at("cases")) {
     const auto shape = row.at("shape").get<std::vector<int64_t>>();  // B, l, V

@@ -1,6 +1,5 @@
 #include "nextscale/vqvae/tokenizer.h"
 
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -190,13 +189,8 @@ TEST(ParityTokenizerNames, EveryCasesStateDictHasTheReferencesNamesInOrder) {
   }
 }
 
-nlohmann::json table(const std::string& file) {
-  std::ifstream in(testing::fixture_file(file));
-  return nlohmann::json::parse(in);
-}
-
 TEST(ParityTokenizerNames, ThePublishedTokenizerHasTheReferencesNamesShapesAndCounts) {
-  const auto expected = table("names.json").at("vae_ch160v4096z32");
+  const auto expected = testing::fixture_table("names.json").at("vae_ch160v4096z32");
   Tokenizer tokenizer(tokenizer_preset("paper", 256, 3));
   const auto own = state_dict(*tokenizer);
   ASSERT_EQ(own.size(), expected.at("state_dict").size());
@@ -208,12 +202,13 @@ TEST(ParityTokenizerNames, ThePublishedTokenizerHasTheReferencesNamesShapesAndCo
   int64_t parameters = 0;
   for (const auto& [name, parameter] : named_parameters(*tokenizer)) parameters += parameter.numel();
   EXPECT_EQ(parameters, expected.at("parameters").get<int64_t>());
-  EXPECT_EQ(tokenizer_preset("paper", 512, 3).quantizer.sides,
-            table("names.json").at("vae_ch160v4096z32_at_512").at("sides").get<std::vector<int64_t>>());
+  EXPECT_EQ(
+      tokenizer_preset("paper", 512, 3).quantizer.sides,
+      testing::fixture_table("names.json").at("vae_ch160v4096z32_at_512").at("sides").get<std::vector<int64_t>>());
 }
 
 TEST(ParityPhiIndex, EveryScaleTakesTheReferencesPhi) {
-  const auto rows = table("phi_index.json").at("rows");
+  const auto rows = testing::fixture_table("phi_index.json").at("rows");
   ASSERT_FALSE(rows.empty());
   for (const auto& row : rows) {
     const auto scales = row.at("K").get<int64_t>();

@@ -3,7 +3,6 @@
 #include "nextscale/var/transformer.h"
 
 #include <cmath>
-#include <fstream>
 #include <set>
 
 #include <ATen/ATen.h>
@@ -20,6 +19,7 @@ namespace nextscale {
 namespace {
 
 using testing::Compared;
+using testing::fixture_table;
 using testing::parity_cases;
 using testing::ParityCase;
 
@@ -227,14 +227,9 @@ TEST(ParityTransformerTraining, ProgressiveStagesHaveTheReferencesLossAndGradien
   }
 }
 
-nlohmann::json table(const std::string& name) {
-  std::ifstream in(testing::fixture_file(name));
-  return nlohmann::json::parse(in);
-}
-
 TEST(ParityTransformerNames, PublishedModelsHaveTheReferencesNamesShapesAndCounts) {
   Compared compared;
-  const auto models = table("names.json");
+  const auto models = fixture_table("names.json");
   for (const auto& [key, model] : models.items()) {
     if (!key.starts_with("var_")) continue;
     const auto depth = key.substr(4);
@@ -294,7 +289,7 @@ at::Tensor part_of(const Transformer& transformer, const std::string& row) {
 TEST(ParityInitialisation, MeanAndDeviationOfEveryParameterAreTheReferences) {
   Compared compared;
   uint64_t seed = 0;
-  const auto tables = table("init.json");
+  const auto tables = fixture_table("init.json");
   for (const auto& run : tables.at("runs")) {
     const auto& arguments = run.at("arguments");
     int64_t code_width = 0;  // not among the run's settings

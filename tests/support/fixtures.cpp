@@ -42,6 +42,8 @@ std::filesystem::path fixture_file(const std::string& relative) {
   return std::filesystem::exists(given) ? given : carried_fixtures() / relative;
 }
 
+nlohmann::json fixture_table(const std::string& relative) { return read_json_file(fixture_file(relative)); }
+
 double ParityCase::tolerance(const std::string& tensor, double fallback) const {
   for (const char* table : {"tolerances", "noise"}) {
     if (!json.contains(table) || !json.at(table).contains(tensor)) continue;

@@ -15,6 +15,8 @@ namespace nextscale::testing {
 /// is missing there comes from the project's own.
 std::filesystem::path fixture_file(const std::string& relative);
 std::filesystem::path carried_fixtures();
+/// A JSON file of the fixtures.
+nlohmann::json fixture_table(const std::string& relative);
 
 /// One case folder: case.json and expected.safetensors.
 struct ParityCase {

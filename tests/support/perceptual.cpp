@@ -1,6 +1,5 @@
 #include "nextscale/tests/support/perceptual.h"
 
-#include <fstream>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -12,10 +11,6 @@
 
 namespace nextscale::testing {
 namespace {
-
-nlohmann::json read(const std::string& name) {
-  return nlohmann::json::parse(std::ifstream(fixture_file("perceptual/" + name)));
-}
 
 at::Tensor made(const std::string& name, const nlohmann::json& entry) {
   const auto shape = entry.at("shape").get<std::vector<int64_t>>();
@@ -31,7 +26,7 @@ bool same_shape(const at::Tensor& actual, const at::Tensor& expected) {
 }  // namespace
 
 PerceptualFixture::PerceptualFixture(const std::string& file)
-    : cases_(read("cases.json")), recipe_(read("recipe.json")) {
+    : cases_(fixture_table("perceptual/cases.json")), recipe_(fixture_table("perceptual/recipe.json")) {
   if (!file.empty()) expected_ = read_weights(fixture_file("perceptual/" + file + ".safetensors")).tensors;
 }
 

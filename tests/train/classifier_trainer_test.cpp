@@ -57,7 +57,7 @@ DataOptions one_worker() {
   return options;
 }
 
-constexpr int64_t kSteps = 40;
+constexpr int64_t kClassifierSteps = 40;
 
 struct Training {
   Classifier classifier{nullptr};
@@ -72,7 +72,7 @@ struct Training {
     settings.schedule.lr = 1e-2;
     settings.schedule.schedule = "cos";
     settings.batch = 16;
-    settings.steps = kSteps;
+    settings.steps = kClassifierSteps;
     settings.seed = seed;
     trainer = std::make_unique<ClassifierTrainer>(classifier, stripes(), one_worker(), settings);
   }
@@ -90,8 +90,8 @@ void expect_equal(const Classifier& actual, const Classifier& expected) {
 TEST(ClassifierTrainer, LearnsToTellRowsFromColumns) {
   Training training;
   const double before = training.trainer->validate(0).at("loss");
-  training.run(0, kSteps);
-  const auto after = training.trainer->validate(kSteps);
+  training.run(0, kClassifierSteps);
+  const auto after = training.trainer->validate(kClassifierSteps);
   EXPECT_LT(after.at("loss"), before / 2);
   EXPECT_GT(after.at("accuracy"), 0.95);
 }

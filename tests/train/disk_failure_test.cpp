@@ -22,7 +22,7 @@ using testing::read_file;
 using testing::TemporaryDirectory;
 using testing::Toy;
 
-constexpr int64_t kSteps = 4;
+constexpr int64_t kFailingSteps = 4;
 
 /// @returns what it complained of; empty if it ended well
 std::string call(const std::filesystem::path& directory, Trainee& trainee, FileOperations& files) {
@@ -32,8 +32,8 @@ std::string call(const std::filesystem::path& directory, Trainee& trainee, FileO
   options.save_every = 2;
   options.keep = 1;
   try {
-    Run run(directory, "toy", {{"steps", kSteps}}, {}, "toy", files);
-    run_loop(run, trainee, options, kSteps, stop, /*quiet=*/true);
+    Run run(directory, "toy", {{"steps", kFailingSteps}}, {}, "toy", files);
+    run_loop(run, trainee, options, kFailingSteps, stop, /*quiet=*/true);
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::failure);
     EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
@@ -88,7 +88,7 @@ TEST(DiskFailure, AtAnyOperationLeavesARunThatGoesOnToTheSameEnd) {
 TokenizerTrainer adversarial_trainer() {
   auto recipe = testing::tiny_tokenizer_recipe();
   recipe.adversary = testing::tiny_adversary();
-  return {recipe, testing::squares(), testing::one_worker(), kSteps, 3, at::kCPU, at::kFloat};
+  return {recipe, testing::squares(), testing::one_worker(), kFailingSteps, 3, at::kCPU, at::kFloat};
 }
 
 /// Notes which operations write a discriminator's files.

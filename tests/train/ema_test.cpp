@@ -15,8 +15,8 @@ namespace {
 
 using testing::all_close;
 
-struct Toy : torch::nn::Module {
-  explicit Toy(uint64_t seed) {
+struct Averaged : torch::nn::Module {
+  explicit Averaged(uint64_t seed) {
     auto generator = make_generator(seed);
     weight = register_parameter("weight", torch::randn({3, 4}, generator));
     bias = register_parameter("bias", torch::randn({3}, generator));
@@ -26,7 +26,7 @@ struct Toy : torch::nn::Module {
 };
 
 TEST(Ema, AveragesParametersWithAWarmedUpDecayAndCopiesBuffers) {
-  Toy toy(1);
+  Averaged toy(1);
   Ema ema(toy, 0.5);
   auto expected = toy.weight.detach().to(torch::kDouble).clone();
   for (int64_t step = 0; step < 12; ++step) {
@@ -45,7 +45,7 @@ TEST(Ema, AveragesParametersWithAWarmedUpDecayAndCopiesBuffers) {
 }
 
 TEST(Ema, KeepsNamesAndOrderOfTheStateDictAndSharesNoStorage) {
-  Toy toy(1);
+  Averaged toy(1);
   const Ema ema(toy, 0.9);
   const auto state = state_dict(toy);
   ASSERT_EQ(ema.weights().size(), state.size());
@@ -57,7 +57,7 @@ TEST(Ema, KeepsNamesAndOrderOfTheStateDictAndSharesNoStorage) {
 }
 
 TEST(Ema, ASwapShowsTheAverageAndPutsTheOwnValuesBackBitForBit) {
-  Toy toy(1);
+  Averaged toy(1);
   Ema ema(toy, 0.9);
   {
     const torch::NoGradGuard no_grad;
@@ -80,7 +80,7 @@ TEST(Ema, ASwapShowsTheAverageAndPutsTheOwnValuesBackBitForBit) {
 }
 
 TEST(Ema, LoadsWhatItHadAndRefusesWhatDoesNotFit) {
-  Toy toy(1);
+  Averaged toy(1);
   Ema ema(toy, 0.9);
   NamedTensors stored;
   for (const auto& [name, tensor] : ema.weights()) stored.emplace_back(name, tensor.clone() + 1);

@@ -23,7 +23,7 @@ namespace {
 using testing::all_close;
 
 /// Of each group one matrix, which gets a copy, and a bias, which does not.
-NamedTensors parameters() {
+NamedTensors odd_parameters() {
   auto generator = make_generator(3);
   NamedTensors out;
   for (const auto& [name, shape] : std::vector<std::pair<std::string, std::vector<int64_t>>>{
@@ -42,7 +42,7 @@ NamedTensors rounded(const NamedTensors& named) {
 }
 
 TEST(RoundedAdamW, StepsAsTheLibrarysKernelDoesWithTheSameGradientsInFloat32) {
-  const auto plain = parameters(), named = parameters();
+  const auto plain = odd_parameters(), named = odd_parameters();
   const auto copies = rounded(named);
   const AdamWOptions options{.beta1 = 0.8, .beta2 = 0.9, .eps = 1e-3};
   AdamW twin(plain, options, transformer_parameter_decays), optimizer(named, options, transformer_parameter_decays);
@@ -81,7 +81,7 @@ TEST(RoundedAdamW, StepsAsTheLibrarysKernelDoesWithTheSameGradientsInFloat32) {
 }
 
 TEST(RoundedAdamW, ABrokenStepAndAMissingGradientChangeNothing) {
-  const auto named = parameters();
+  const auto named = odd_parameters();
   const auto copies = rounded(named);
   AdamW optimizer(named, {}, transformer_parameter_decays);
   optimizer.use_rounded(copies);
@@ -99,7 +99,7 @@ TEST(RoundedAdamW, ABrokenStepAndAMissingGradientChangeNothing) {
 }
 
 TEST(RoundedAdamW, CopiesOfNoParameterOrOfAnotherShapeAreRefused) {
-  const auto named = parameters();
+  const auto named = odd_parameters();
   AdamW optimizer(named, {}, transformer_parameter_decays);
   const auto copy = [](at::IntArrayRef shape, at::ScalarType dtype) { return at::zeros(shape, dtype); };
   EXPECT_THROW(optimizer.use_rounded({{"other.weight", copy({37, 53}, at::kBFloat16)}}), c10::Error);

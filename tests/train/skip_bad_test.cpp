@@ -19,7 +19,7 @@ using testing::Squares;
 using testing::TemporaryDirectory;
 using testing::write_file;
 
-constexpr int64_t kSteps = 20;
+constexpr int64_t kSkippingSteps = 20;
 
 /// The toy's squares as PNG files, some of which are cut.
 DataOptions folder_of_pictures(const std::filesystem::path& folder) {
@@ -43,13 +43,13 @@ DataOptions folder_of_pictures(const std::filesystem::path& folder) {
 void call(const std::filesystem::path& run, const DataOptions& data, int64_t max_steps) {
   const StopOnSignal stop;
   auto recipe = testing::tiny_tokenizer_recipe();
-  TokenizerTrainer trainer(recipe, open_data(data), data, kSteps, 3, at::kCPU, at::kFloat);
+  TokenizerTrainer trainer(recipe, open_data(data), data, kSkippingSteps, 3, at::kCPU, at::kFloat);
   Run opened(run, "test", nlohmann::json::object(), {}, "test");
   LoopOptions options;
   options.batch = recipe.loop.batch;
   options.max_steps = max_steps;
   options.save_every = 5;
-  run_loop(opened, trainer, options, kSteps, stop, /*quiet=*/true);
+  run_loop(opened, trainer, options, kSkippingSteps, stop, /*quiet=*/true);
 }
 
 TEST(SkipBad, ARunCountsAndNamesBadPicturesAndResumesExactly) {
