@@ -23,10 +23,6 @@
 #include "nextscale/data/picture.h"
 
 namespace nextscale {
-namespace {
-
-constexpr int64_t kAhead = 2;   // batches that are made while one is used
-constexpr int64_t kChunk = 16;  // pictures that a worker takes at a time
 
 // What happens to a picture between the file and the network.
 struct PictureView {
@@ -58,6 +54,11 @@ struct PictureView {
     return crop(picture, offsets, side);
   }
 };
+
+namespace {
+
+constexpr int64_t kAhead = 2;   // batches that are made while one is used
+constexpr int64_t kChunk = 16;  // pictures that a worker takes at a time
 
 // Writes (C, side, side) float32 in [-1, 1]. A table and one thread: LibTorch's operators would start a team of threads
 // below each worker.
