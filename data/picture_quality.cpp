@@ -40,7 +40,7 @@ at::Tensor windows(const at::Tensor& x, int64_t dim) {
   return sum;
 }
 
-/// (N, H, W, 3) -> (N, H, W, 1), by the formula: the fixed-point formula_luma of decoders rounds some pixels otherwise,
+/// (N, H, W, 3) -> (N, H, W, 1), by the formula: the fixed-point luma of decoders rounds some pixels otherwise,
 /// which moves SSIM by 4e-5.
 at::Tensor formula_luma(const at::Tensor& pictures) {
   const auto rgb = pictures.to(at::kDouble).unbind(3);
